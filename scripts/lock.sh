@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Compile every requirements.in into its requirements.txt: pinned, with hashes, for Python 3.11 and later.
+# `scripts/lock.sh --upgrade` takes newer versions where the .in files allow them; without it only what
+# an .in file asks for changes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+ALL=requirements-dev
+FILES=({user,product,order,notification}-service/requirements deploy/local/requirements)
+
+uv=.venv/bin/uv
+if [ ! -x "$uv" ]; then
+    [ -x .venv/bin/python ] || python3 -m venv .venv
+    .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes \
+        -r <(sed -n '/^uv==/,/[^\\]$/p' "$ALL.txt")
+fi
+
+compile() {
+    UV_CUSTOM_COMPILE_COMMAND='make lock' "$uv" pip compile --quiet --universal --python-version 3.11 \
+        --generate-hashes --no-emit-index-url "$1.in" --output-file "$1.txt" "${@:2}"
+}
+
+# The developer's file includes all others; its versions are the ones that the others start from.
+compile "$ALL" "$@"
+for file in "${FILES[@]}"; do
+    cp "$ALL.txt" "$file.txt"
+    compile "$file"
+done

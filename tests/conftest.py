@@ -1,0 +1,35 @@
+"""Servers that tests share: started by the first test that asks, stopped after the last one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import (
+    PostgresServer,
+    RabbitMQServer,
+    RedisServer,
+    run_postgres,
+    run_rabbitmq,
+    run_redis,
+)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """Yield a real PostgreSQL; `make_database(name)` gives an empty database in some 50 ms."""
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Yield a real Redis with a password."""
+    with run_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[RabbitMQServer]:
+    """Yield a real RabbitMQ with the suite's topology; it takes some 8 s to start."""
+    with run_rabbitmq() as server:
+        yield server

@@ -1,0 +1,34 @@
+"""Commands that every service has: `flask serve`, `flask migrate`, `flask make-migration`."""
+
+import os
+import sys
+
+import click
+from flask import Flask
+
+from chassis import migrations
+
+
+def register_commands(app: Flask) -> None:
+    """Add the commands to the app."""
+
+    @app.cli.command("serve")
+    def serve() -> None:
+        """Migrate the database, then serve HTTP with gunicorn."""
+        migrations.migrate(app)
+        # In place of this process, so that gunicorn gets the signals.
+        os.execv(
+            sys.executable,
+            [sys.executable, "-m", "gunicorn", "-c", "python:chassis.gunicorn_conf", "app:app"],
+        )
+
+    @app.cli.command("migrate")
+    def migrate() -> None:
+        """Bring the database to the newest revision."""
+        migrations.migrate(app)
+
+    @app.cli.command("make-migration")
+    @click.option("-m", "--message", required=True)
+    def make_migration(message: str) -> None:
+        """Write a new revision from what the models say."""
+        migrations.make_migration(app, message)

@@ -1,0 +1,212 @@
+"""Idempotency keys: one key, one effect, and the same answer again for 24 hours."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+from psycopg2 import errors as pg
+from sqlalchemy import BigInteger, DateTime, Index, String, Text, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Mapped, Session, mapped_column
+from uuid_utils.compat import uuid7
+
+from chassis.db import Base, transaction
+from chassis.errors import Refusal
+
+STALE = timedelta(seconds=15)
+REMEMBERED = timedelta(hours=24)
+REMEMBERED_REFUSALS = frozenset({402, 404, 409})
+
+_KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+
+class IdempotencyKey(Base):
+    """A key, who works on it, the id of what it makes, and the reply once there is one."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    owner: Mapped[UUID]
+    resource_id: Mapped[UUID]
+    claimed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    status: Mapped[int | None]
+    body: Mapped[str | None] = mapped_column(Text)
+    location: Mapped[str | None] = mapped_column(Text)
+
+
+class Replayed(Exception):
+    """The key has a reply already; it is answered again."""
+
+    def __init__(self, row: IdempotencyKey) -> None:
+        super().__init__("replayed")
+        self.status, self.body, self.location = row.status, row.body, row.location
+
+
+class ClaimLost(Exception):
+    """Another process took the claim over; this one must change nothing."""
+
+
+def in_progress() -> Refusal:
+    """Make the 409 of a key whose first request is still running."""
+    return Refusal(
+        409,
+        "idempotency_in_progress",
+        "A request with this Idempotency-Key is still running.",
+        headers={"Retry-After": "2"},
+    )
+
+
+def checked_key(sent: str | None) -> str | None:
+    """Return the header's key; raise 400 when it is not 1–255 visible ASCII characters."""
+    if sent is not None and not _KEY.match(sent):
+        raise Refusal(400, "invalid_idempotency_key", "An Idempotency-Key is 1–255 visible ASCII characters.")
+    return sent
+
+
+def fingerprint(method: str, path: str, body: bytes) -> str:
+    """Return what a second use of the key must match: method, path and parsed body."""
+    return hashlib.sha256(b"\0".join((method.encode(), path.encode(), body))).hexdigest()
+
+
+class Once:
+    """One request's hold on its key; without a key it only makes the id.
+
+    A use-case calls `claim` in its first transaction and `reply` in its last; the edge
+    remembers refusals and frees the key of what failed.
+    """
+
+    def __init__(self, user_id: int, key: str | None, print_: str, render: Callable[[int, Any], str]) -> None:
+        self.user_id, self.key, self.fingerprint, self._render = user_id, key, print_, render
+        self.owner = uuid4()
+        self.resumed = False
+        self._settled = key is None
+
+    def claim(self, session: Session) -> UUID:
+        """Claim the key; return the id of what the request makes, a new one or the one begun before.
+
+        Raises `Replayed`, 409 `idempotency_in_progress` or 422 `idempotency_key_reused`.
+        """
+        fresh = uuid7()
+        if self.key is None:
+            return fresh
+        values = insert(IdempotencyKey).values(
+            user_id=self.user_id,
+            key=self.key,
+            fingerprint=self.fingerprint,
+            owner=self.owner,
+            resource_id=fresh,
+        )
+        statement = values.on_conflict_do_update(
+            index_elements=["user_id", "key"],
+            set_={"owner": self.owner, "claimed_at": func.now()},
+            where=IdempotencyKey.status.is_(None)
+            & (IdempotencyKey.claimed_at < func.now() - STALE)
+            & (IdempotencyKey.fingerprint == self.fingerprint),
+        ).returning(IdempotencyKey.resource_id)
+        try:
+            resource_id = session.scalar(statement)
+        except OperationalError as error:
+            # The first request holds the row in an open transaction.
+            if isinstance(error.orig, pg.LockNotAvailable):
+                raise in_progress() from error
+            raise
+        if resource_id is None:
+            raise self.standing(session)
+        self.resumed = resource_id != fresh
+        return resource_id
+
+    def standing(self, session: Session) -> Exception:
+        """Return what answers a request that does not own its key."""
+        row = session.get(IdempotencyKey, (self.user_id, self.key), populate_existing=True)
+        if row is None:
+            return in_progress()
+        if row.fingerprint != self.fingerprint:
+            return Refusal(
+                422, "idempotency_key_reused", "This Idempotency-Key was used for another request."
+            )
+        return in_progress() if row.status is None else Replayed(row)
+
+    def reply(self, session: Session, status: int, value: Any, location: str | None = None) -> None:
+        """Store the reply in the use-case's last transaction; raise `ClaimLost` if the claim is."""
+        self._store(session, status, self._render(status, value), location)
+
+    def refuse(self, session: Session, status: int, body: dict[str, Any]) -> None:
+        """Store a refusal in the transaction that makes it true."""
+        self._store(session, status, orjson.dumps(body).decode(), None)
+
+    def remember_refusal(self, session: Session, status: int, body: bytes) -> None:
+        """Store a refusal whose transaction was rolled back, the claim maybe with it."""
+        if self._settled:
+            return
+        self._settled = True
+        values = insert(IdempotencyKey).values(
+            user_id=self.user_id,
+            key=self.key,
+            fingerprint=self.fingerprint,
+            owner=self.owner,
+            resource_id=uuid7(),
+            status=status,
+            body=body.decode(),
+        )
+        statement = values.on_conflict_do_update(
+            index_elements=["user_id", "key"],
+            set_={"status": status, "body": body.decode()},
+            where=(IdempotencyKey.owner == self.owner) & IdempotencyKey.status.is_(None),
+        )
+        with transaction(session):
+            session.execute(statement)
+
+    def free(self, session: Session) -> None:
+        """Leave the key free after an answer that is not remembered."""
+        if self._settled:
+            return
+        self._settled = True
+        mine = (IdempotencyKey.user_id == self.user_id) & (IdempotencyKey.key == self.key)
+        with transaction(session):
+            session.execute(
+                delete(IdempotencyKey).where(
+                    mine, IdempotencyKey.owner == self.owner, IdempotencyKey.status.is_(None)
+                )
+            )
+
+    def _store(self, session: Session, status: int, body: str, location: str | None) -> None:
+        if self.key is None:
+            return
+        statement = (
+            update(IdempotencyKey)
+            .where(
+                IdempotencyKey.user_id == self.user_id,
+                IdempotencyKey.key == self.key,
+                IdempotencyKey.owner == self.owner,
+                IdempotencyKey.status.is_(None),
+            )
+            .values(status=status, body=body, location=location)
+            .returning(IdempotencyKey.key)
+        )
+        if session.scalar(statement) is None:
+            raise ClaimLost
+
+
+def purge_keys(session: Session) -> None:
+    """Forget keys after 24 hours; a periodic job."""
+    with transaction(session):
+        old = (
+            select(IdempotencyKey.user_id, IdempotencyKey.key)
+            .where(IdempotencyKey.created_at < func.now() - REMEMBERED)
+            .limit(5000)
+            .cte("old")
+        )
+        session.execute(
+            delete(IdempotencyKey).where(
+                IdempotencyKey.user_id == old.c.user_id, IdempotencyKey.key == old.c.key
+            )
+        )

@@ -1,0 +1,193 @@
+"""OpenAPI 3.1, made from the routes as they validate."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from chassis.api import Api, Route
+from chassis.errors import PROBLEM_JSON, ErrorTable
+
+REF = "#/components/schemas/{model}"
+PATH_TYPES = {
+    "id": {"type": "integer", "minimum": 1, "maximum": 999999999999999999},
+    "uuid": {"type": "string", "format": "uuid"},
+    "name": {"type": "string", "pattern": "^[a-z0-9_-]{1,40}$"},
+}
+SECURITY = {
+    "user": "accessToken",
+    "admin": "accessToken",
+    "optional": "accessToken",
+    "service": "serviceToken",
+}
+
+
+class FieldError(BaseModel):
+    """One value that was refused."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; tell cases apart by this.")
+    request_id: str
+    errors: list[FieldError] | None = None
+
+
+def build_document(title: str, version: str, apis: Iterable[Api], table: ErrorTable) -> dict[str, Any]:
+    """Build the whole document of one service."""
+    pairs = [(api, route) for api in apis for route in api.routes]
+    models: set[tuple[type[BaseModel], str]] = {(Problem, "serialization")}
+    for _, route in pairs:
+        models |= {(model, "serialization") for model in route.answers.values() if model}
+        if route.body:
+            models.add((route.body, "validation"))
+    ordered = sorted(models, key=lambda pair: (pair[0].__name__, pair[1]))
+    refs, schemas = models_json_schema(ordered, ref_template=REF)  # type: ignore[arg-type]
+    paths: dict[str, dict[str, Any]] = {}
+    for api, route in pairs:
+        path, parameters = _path(api.prefix + route.path)
+        operation = _operation(route, parameters, refs, table)
+        paths.setdefault(path, {})[route.method.lower()] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.get("$defs", {}),
+            "headers": {"RequestId": {"schema": {"type": "string"}}},
+            "securitySchemes": {
+                "accessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "serviceToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+            },
+        },
+    }
+
+
+def _path(rule: str) -> tuple[str, list[dict[str, Any]]]:
+    """Turn `/orders/<uuid:order_id>` into `/orders/{order_id}` and its parameters."""
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": PATH_TYPES[kind]}
+        for kind, name in re.findall(r"<(\w+):(\w+)>", rule)
+    ]
+    return re.sub(r"<\w+:(\w+)>", r"{\1}", rule), parameters
+
+
+def _operation(
+    route: Route, parameters: list[dict[str, Any]], refs: dict[Any, Any], table: ErrorTable
+) -> dict[str, Any]:
+    doc = (route.handler.__doc__ or route.handler.__name__).strip()
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": doc.splitlines()[0],
+        "description": doc,
+        "parameters": parameters + _query_parameters(route) + _header_parameters(route),
+        "responses": _responses(route, refs, table, bool(parameters)),
+    }
+    if route.who in SECURITY:
+        operation["security"] = [{SECURITY[route.who]: []}]
+        if route.who == "optional":
+            operation["security"].append({})
+    if route.body:
+        operation["requestBody"] = {
+            "required": not route.body_may_be_absent,
+            "content": {"application/json": {"schema": refs[(route.body, "validation")]}},
+        }
+    return operation
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    if route.query is None:
+        return []
+    schema = route.query.model_json_schema(ref_template=REF)
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", []),
+            "schema": _without_null(value),
+        }
+        for name, value in schema.get("properties", {}).items()
+    ]
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Drop the null of an optional parameter: a query string can't say it."""
+    kept = [option for option in schema.get("anyOf", []) if option.get("type") != "null"]
+    rest = {
+        k: v for k, v in schema.items() if k not in ("anyOf", "default") or (k == "default" and v is not None)
+    }
+    return {**rest, **kept[0]} if len(kept) == 1 else ({**rest, "anyOf": kept} if kept else rest)
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    if not route.idempotent:
+        return []
+    schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
+    return [{"name": "Idempotency-Key", "in": "header", "required": False, "schema": schema}]
+
+
+def _responses(route: Route, refs: dict[Any, Any], table: ErrorTable, has_path: bool) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    for status, model in route.answers.items():
+        response: dict[str, Any] = {
+            "description": "Done." if status != 202 else "Taken; it finishes later.",
+            "headers": {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}},
+        }
+        if model:
+            response["content"] = {"application/json": {"schema": refs[(model, "serialization")]}}
+        responses[str(status)] = response
+    for status, codes in sorted(_codes(route, table, has_path).items()):
+        responses[str(status)] = {
+            "description": ", ".join(f"`{code}`" for code in sorted(codes)),
+            "headers": {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}},
+            "content": {PROBLEM_JSON: {"schema": refs[(Problem, "serialization")]}},
+        }
+    return responses
+
+
+def _codes(route: Route, table: ErrorTable, has_path: bool) -> dict[int, set[str]]:
+    """Collect every refusal of the route: its own, and those that the edge makes by itself."""
+    codes: dict[int, set[str]] = {
+        429: {"rate_limited"},
+        500: {"internal_error"},
+        503: {"service_unavailable"},
+    }
+
+    def add(status: int, *names: str) -> None:
+        codes.setdefault(status, set()).update(names)
+
+    for error in route.errors:
+        add(table[error][0], table[error][1])
+    for status, names in route.refusals.items():
+        add(status, *names)
+    if route.who in ("user", "admin", "service"):
+        add(401, "unauthorized")
+    if route.who == "admin":
+        add(403, "forbidden")
+    if has_path:
+        add(404, "not_found")
+    if route.body:
+        add(400, "invalid_json")
+        add(413, "payload_too_large")
+        add(415, "unsupported_media_type")
+        add(422, "validation_error")
+    if route.query:
+        add(422, "validation_error")
+        if "cursor" in route.query.model_fields:
+            add(400, "invalid_cursor")
+    if route.idempotent:
+        add(400, "invalid_idempotency_key")
+        add(409, "idempotency_in_progress")
+        add(422, "idempotency_key_reused")
+    return codes

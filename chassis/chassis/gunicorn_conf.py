@@ -12,5 +12,7 @@ keepalive = 75
 timeout = 30
 graceful_timeout = 20
 accesslog = None
+# Its start and stop are not worth a line that is no JSON; its warnings are.
+loglevel = "warning"
 # Two services under one user would share its path.
 control_socket_disable = True

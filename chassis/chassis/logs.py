@@ -92,6 +92,9 @@ def configure_logs(settings: ServiceSettings, process: str = "http") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    gunicorn = logging.getLogger("gunicorn.error")
+    gunicorn.handlers.clear()
+    gunicorn.propagate = True
 
 
 class _Lines:

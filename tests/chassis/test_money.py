@@ -1,0 +1,42 @@
+"""Money is exact: a string or a JSON number with at most two decimals."""
+
+from decimal import Decimal
+
+import pytest
+from pydantic import ValidationError
+
+from chassis.api import Body, View, parse_json
+from chassis.money import MoneyIn, MoneyOut
+
+
+class Priced(Body):
+    price: MoneyIn
+
+
+class Shown(View):
+    price: MoneyOut
+
+
+@pytest.mark.parametrize(
+    ("written", "amount"),
+    [('"19.90"', "19.90"), ("19.9", "19.9"), ("19", "19"), ('"0.01"', "0.01"), ("9999999.99", "9999999.99")],
+)
+def test_takes_a_string_or_a_number(written: str, amount: str) -> None:
+    body = Priced.model_validate(parse_json(b'{"price": %s}' % written.encode()))
+    assert body.price == Decimal(amount)
+    assert type(body.price) is Decimal
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["1e2", "1.0e1", '"1e2"', "1.999", '"1.999"', "-1", '"+1"', '"1,00"', '"١٢"', "true", "null", '""', "[]"]
+    + ['" 1"', '"1."', "0.100", '"01.00"', "1234567890123"],
+)
+def test_refuses_what_is_no_amount(written: str) -> None:
+    with pytest.raises(ValidationError):
+        Priced.model_validate(parse_json(b'{"price": %s}' % written.encode()))
+
+
+def test_shows_two_decimals_whatever_went_in() -> None:
+    assert Shown(price=Decimal("5")).model_dump_json() == '{"price":"5.00"}'
+    assert Shown(price=Decimal("1E+3")).model_dump_json() == '{"price":"1000.00"}'

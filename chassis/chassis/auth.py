@@ -106,7 +106,7 @@ def fetch_key_set(settings: ServiceSettings, client: redis.Redis) -> dict[str, A
         copy = client.get(JWKS_KEY)
     if copy is None:
         raise DependencyAway("user service")
-    kept: dict[str, Any] = orjson.loads(copy)  # type: ignore[arg-type]
+    kept: dict[str, Any] = orjson.loads(copy)
     return kept
 
 
@@ -181,9 +181,10 @@ def deny(client: redis.Redis, *, sessions: Sequence[str] = (), users: Sequence[i
 def allow_user(client: redis.Redis, user_id: int) -> None:
     """Take an enabled user off the deny list."""
     with redis_needed():
-        client.pipeline(transaction=True).zrem(DENIED_KEY, f"user:{user_id}").incr(
-            DENIED_VERSION_KEY
-        ).execute()
+        pipeline = client.pipeline(transaction=True)
+        pipeline.zrem(DENIED_KEY, f"user:{user_id}")
+        pipeline.incr(DENIED_VERSION_KEY)
+        pipeline.execute()
 
 
 class Gate:

@@ -65,9 +65,15 @@ def _wait(connection: extensions.connection) -> None:
             raise psycopg2.OperationalError("the server did not answer in time; connection closed")
 
 
-def make_db() -> SQLAlchemy:
+class Database(SQLAlchemy):
+    """Flask-SQLAlchemy, typed so that `db.session` goes where a `Session` is wanted: it proxies one."""
+
+    session: Any
+
+
+def make_db() -> Database:
     """Make a service's Flask-SQLAlchemy object; its models derive from `db.Model`."""
-    return SQLAlchemy(
+    return Database(
         metadata=MetaData(naming_convention=NAMING),
         session_options={"expire_on_commit": False, "autoflush": False},
     )

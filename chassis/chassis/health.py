@@ -7,10 +7,9 @@ from typing import Any
 import redis
 import sqlalchemy.exc
 from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import func, select, text
 
-from chassis.db import is_database_away
+from chassis.db import Database, is_database_away
 from chassis.metrics import Gauges
 from chassis.outbox import outbox_stats
 from chassis.worker import WorkerStatus
@@ -20,7 +19,7 @@ STATS_SECONDS = 1.0
 
 
 def check_health(
-    app: Flask, db: SQLAlchemy, client: redis.Redis, service: str, version: str
+    app: Flask, db: Database, client: redis.Redis, service: str, version: str
 ) -> tuple[int, dict[str, Any]]:
     """Return the status code and document: 503 only when the service's own database is away."""
     checks = {"database": "ok"}
@@ -45,7 +44,7 @@ def check_health(
     return (200 if serves else 503), body
 
 
-def _worker_checks(db: SQLAlchemy) -> dict[str, str]:
+def _worker_checks(db: Database) -> dict[str, str]:
     """Read what the worker last wrote of itself and of the broker."""
     fresh = WorkerStatus.updated_at > func.now() - text(f"interval '{WORKER_FRESH_SECONDS} seconds'")
     rows = {
@@ -61,7 +60,7 @@ def _worker_checks(db: SQLAlchemy) -> dict[str, str]:
     return {"worker": "ok" if alive else "away", "rabbitmq": "ok" if alive and broker == "ok" else "away"}
 
 
-def read_gauges(app: Flask, db: SQLAlchemy) -> Gauges:
+def read_gauges(app: Flask, db: Database) -> Gauges:
     """Return the gauges of contract section 6."""
     stats = _Remembered(app, lambda: outbox_stats(db.session))
     return {
@@ -91,12 +90,12 @@ class _Remembered:
         return {"": float(getattr(self.value, name))}
 
 
-def _pool(app: Flask, db: SQLAlchemy) -> dict[str, float]:
+def _pool(app: Flask, db: Database) -> dict[str, float]:
     pool: Any = db.engine.pool
     return {"in_use": pool.checkedout(), "idle": pool.checkedin()}
 
 
-def _dead_letters(app: Flask, db: SQLAlchemy) -> dict[str, float]:
+def _dead_letters(app: Flask, db: Database) -> dict[str, float]:
     try:
         rows = db.session.execute(
             select(WorkerStatus.name, WorkerStatus.value).where(WorkerStatus.name.startswith("dead_letters:"))

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class _Lines:
 
 
 def _facts(service: str, process: str) -> Any:
-    def add(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         event.setdefault("service", service)
         event.setdefault("process", process)
         if request_id := context.request_id.get():
@@ -122,7 +123,7 @@ def _facts(service: str, process: str) -> Any:
     return add
 
 
-def _render(_logger: Any, _method: str, event: dict[str, Any]) -> bytes:
+def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
     line = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
     if len(line) <= MAX_LINE:
         return line
@@ -135,7 +136,7 @@ def _render(_logger: Any, _method: str, event: dict[str, Any]) -> bytes:
     return orjson.dumps({k: event[k] for k in kept if k in event} | {"event": "log line too long"}) + b"\n"
 
 
-def _render_text(logger: Any, method: str, event: dict[str, Any]) -> str:
+def _render_text(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
     return _render(logger, method, event).decode()
 
 

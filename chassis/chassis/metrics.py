@@ -35,7 +35,7 @@ def init_metrics(app: Flask, gauges: Gauges) -> None:
     """Count and time every request of the app, and serve `GET /metrics`."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(GaugeReader(gauges))  # type: ignore[arg-type]
+    registry.register(GaugeReader(gauges))
     total = Counter("http_requests", "Requests.", ["route", "method", "status"], registry=registry)
     seconds = Histogram(
         "http_request_duration_seconds", "Duration.", ["route", "method"], buckets=BUCKETS, registry=registry

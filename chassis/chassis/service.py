@@ -8,7 +8,6 @@ import orjson
 import redis
 from flask import Flask, Response, g, request
 from flask.typing import ResponseReturnValue
-from flask_sqlalchemy import SQLAlchemy
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -17,7 +16,7 @@ from chassis.api import Api, IdConverter, NameConverter
 from chassis.auth import DenyList, Gate, Identity, KeySet, fetch_key_set
 from chassis.cache import hit, make_redis
 from chassis.config import ServiceSettings
-from chassis.db import init_db, is_database_away
+from chassis.db import Database, init_db, is_database_away
 from chassis.errors import (
     COMMON_ERRORS,
     DependencyAway,
@@ -45,7 +44,7 @@ class Chassis:
     """The collaborators of one app, wired in one place; found at `app.extensions["edge"]`."""
 
     settings: ServiceSettings
-    db: SQLAlchemy
+    db: Database
     redis: redis.Redis
     gate: Gate
     error_table: ErrorTable
@@ -82,7 +81,7 @@ def rate_limited(seconds: int) -> Refusal:
 
 def create_service(
     settings: ServiceSettings,
-    db: SQLAlchemy,
+    db: Database,
     *,
     apis: Sequence[Api],
     error_table: ErrorTable,

@@ -138,21 +138,26 @@ def _apply_exchange(management: Management, vhost: str, exchange: Mapping[str, s
 def _apply_queue(management: Management, vhost: str, exchange: str, name: str, binding: str | None) -> None:
     """Make a queue and its dead letters; policies come first, so that no message meets a queue without."""
     dead = f"{name}.dead"
-    # At-least-once keeps a dead letter until the other queue has confirmed it, and demands reject-publish.
-    moving = {
-        "dead-letter-exchange": "",
-        "dead-letter-routing-key": dead,
-        "dead-letter-strategy": "at-least-once",
-        "overflow": "reject-publish",
-        "delivery-limit": DELIVERY_LIMIT,
-    }
-    _apply_policy(management, vhost, dead, {"delivery-limit": DEAD_LETTER_DELIVERY_LIMIT})
-    _apply_policy(management, vhost, name, moving)
+    # An operator puts a dead letter back by rejecting it there: the broker itself moves it, so none is lost.
+    _apply_policy(management, vhost, dead, _moving_to(name, DEAD_LETTER_DELIVERY_LIMIT))
+    _apply_policy(management, vhost, name, _moving_to(dead, DELIVERY_LIMIT))
     for queue in (dead, name):
         body = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
         management.put(f"queues/{vhost}/{queue}", body)
     if binding is not None:
         management.post(f"bindings/{vhost}/e/{exchange}/q/{name}", {"routing_key": binding})
+
+
+def _moving_to(queue: str, delivery_limit: int) -> dict[str, Any]:
+    """Say where rejected messages go."""
+    # At-least-once keeps a dead letter until the other queue has confirmed it, and demands reject-publish.
+    return {
+        "dead-letter-exchange": "",
+        "dead-letter-routing-key": queue,
+        "dead-letter-strategy": "at-least-once",
+        "overflow": "reject-publish",
+        "delivery-limit": delivery_limit,
+    }
 
 
 def _apply_policy(management: Management, vhost: str, queue: str, definition: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from deploy.local.redis import Redis
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PASSWORD = "only-for-tests"
+SERVICES = ("USER", "PRODUCT", "ORDER", "NOTIFICATION")
 # Nothing of a test outlives it, so nothing has to reach the disk.
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
@@ -130,12 +131,12 @@ class RabbitMQServer:
 def run_postgres() -> Iterator[PostgresServer]:
     """Run a PostgreSQL that forgets everything at its end."""
     with scratch_folder("postgres") as folder:
-        server = Postgres(folder / "data", folder / "socket", free_ports(1)[0], PASSWORD, NOT_DURABLE)
+        server = Postgres(folder / "data", folder / "socket", free_ports(1)[0], NOT_DURABLE)
         child = Child(server.prepare(), folder / "log")
         child.start()
         try:
             child.wait_until(server.is_ready)
-            server.set_superuser_password()
+            _apply_roles(server)
             yield PostgresServer("127.0.0.1", server.port, SUPERUSER, PASSWORD, child)
         finally:
             child.kill()
@@ -159,7 +160,10 @@ def run_redis() -> Iterator[RedisServer]:
 def run_rabbitmq() -> Iterator[RabbitMQServer]:
     """Run a RabbitMQ with the suite's exchange, queues, users and policies."""
     with scratch_folder("rabbitmq") as folder:
-        broker = RabbitMQ(folder / "data", *free_ports(4), "admin", PASSWORD)
+        amqp, management, epmd_port, distribution = free_ports(4)
+        broker = RabbitMQ(
+            folder / "data", amqp, management, epmd_port, distribution, user="admin", password=PASSWORD
+        )
         epmd, server = (Child(program, folder / program.name) for program in broker.prepare())
         try:
             epmd.start()
@@ -175,14 +179,16 @@ def run_rabbitmq() -> Iterator[RabbitMQServer]:
             epmd.kill()
 
 
+def _apply_roles(server: Postgres) -> None:
+    passwords = {f"{name}_DB_PASSWORD": PASSWORD for name in SERVICES} | {"POSTGRES_PASSWORD": PASSWORD}
+    server.apply_roles(REPOSITORY / "database/init-scripts/10-roles-and-databases.sh", passwords)
+
+
 def _apply_topology(broker: RabbitMQ) -> None:
     script = REPOSITORY / "deploy/setup/rabbitmq.py"
-    if not script.exists():
-        return
-    logins = {f"{name}_AMQP_PASSWORD": PASSWORD for name in ("USER", "PRODUCT", "ORDER", "NOTIFICATION")}
+    logins = {f"{name}_AMQP_PASSWORD": PASSWORD for name in SERVICES}
     settings = {
         "RABBITMQ_HOST": "127.0.0.1",
-        "RABBITMQ_MANAGEMENT_URL": broker.management_url,
         "RABBITMQ_MANAGEMENT_PORT": str(broker.management_port),
         "RABBITMQ_DEFAULT_USER": broker.user,
         "RABBITMQ_DEFAULT_PASS": broker.password,

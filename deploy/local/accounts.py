@@ -4,9 +4,10 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploy.local.errors import SetupError
 
@@ -78,10 +79,23 @@ def write_for(owner: Account, path: Path, text: str, mode: int = 0o600) -> None:
     draft.replace(path)
 
 
-def run_as(owner: Account, command: Sequence[str], **options: object) -> "subprocess.CompletedProcess[str]":
-    """Run `command` to its end as `owner` and return it with its output as text."""
-    identity = {"user": owner.uid, "group": owner.gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    return subprocess.run(command, text=True, capture_output=True, **identity, **options)  # type: ignore[call-overload,no-any-return]
+def identity(owner: Account) -> dict[str, Any]:
+    """Return what makes a child process run as `owner`; only root may choose."""
+    return {"user": owner.uid, "group": owner.gid, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def run_as(
+    owner: Account,
+    command: Sequence[str],
+    *,
+    cwd: Path | str | None = None,
+    env: Mapping[str, str] | None = None,
+    typed: str | None = None,
+) -> "subprocess.CompletedProcess[str]":
+    """Run `command` to its end as `owner`, `typed` on its standard input; return its output as text."""
+    return subprocess.run(
+        command, cwd=cwd, env=env, input=typed, text=True, capture_output=True, check=False, **identity(owner)
+    )
 
 
 def may_enter(folder: Path, owner: Account) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deploy.local import accounts, binaries
 from deploy.local.errors import SetupError
-from deploy.local.programs import Program, base_environment
+from deploy.local.programs import Program, base_environment, fingerprint
 
 SUPERUSER = "postgres"
 # The socket is for the set-up step alone: its folder admits only the server's own user and root.
@@ -35,7 +35,6 @@ class Postgres:
     data: Path
     sockets: Path
     port: int
-    password: str
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -59,7 +58,7 @@ class Postgres:
             (str(binary / "postgres"), *options),
             self.owner,
             self.data,
-            base_environment(self.data),
+            base_environment(self.data) | {"CONFIGURATION": fingerprint(self._configuration())},
             stop_signal="INT",
             stop_seconds=30,
             priority=10,
@@ -85,16 +84,13 @@ class Postgres:
         command = [str(binaries.postgres_bin() / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(command, check=False).returncode == 0
 
-    def set_superuser_password(self) -> None:
-        """Give the superuser the configured password, whatever it was."""
-        self.run_sql(f"ALTER ROLE {SUPERUSER} PASSWORD '{self.password}'")
-
-    def run_sql(self, statements: str, database: str = "postgres") -> str:
-        """Run SQL as the superuser over the private socket, whatever its password is."""
-        command = [str(binaries.postgres_bin() / "psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]
-        command += ["-h", str(self.sockets), "-p", str(self.port), "-U", SUPERUSER, "-d", database]
-        environment = base_environment(self.data)
-        done = accounts.run_as(self.owner, command, input=statements, cwd="/", env=environment)
+    def apply_roles(self, script: Path, settings: Mapping[str, str]) -> None:
+        """Make the services' roles and databases, with today's passwords, over the private socket."""
+        where = {"PGHOST": str(self.sockets), "PGPORT": str(self.port), "PGUSER": SUPERUSER}
+        environment = base_environment(self.data) | where | dict(settings)
+        # The script comes by standard input: the server's user may not be able to read the clone.
+        done = accounts.run_as(
+            self.owner, ["/bin/sh", "-s"], typed=script.read_text(), cwd="/", env=environment
+        )
         if done.returncode != 0:
-            raise SetupError(f"PostgreSQL refused a set-up statement: {done.stderr.strip()}")
-        return done.stdout
+            raise SetupError(f"PostgreSQL refused the set-up: {done.stderr.strip()}")

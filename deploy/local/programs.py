@@ -1,6 +1,7 @@
 """One long-running process, described the same for the supervisor and for tests."""
 
 import ctypes
+import hashlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.local import binaries
-from deploy.local.accounts import Account
+from deploy.local.accounts import Account, identity
 from deploy.local.errors import SetupError
 
 PR_SET_PDEATHSIG = 1
@@ -28,11 +29,18 @@ class Program:
     stop_signal: str = "TERM"
     stop_seconds: int = 20
     priority: int = 500
+    # Its stdout repeats the lines of its own log file, so only what it says on stderr is kept beside that.
+    writes_own_log: bool = False
 
 
 def base_environment(home: Path) -> dict[str, str]:
     """Return what every process gets, and nothing that the caller's shell happens to hold."""
     return {"PATH": binaries.PATH, "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC"}
+
+
+def fingerprint(*texts: str) -> str:
+    """Return a short name of a configuration: a program whose description holds it is restarted with it."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
 
 
 class Child:
@@ -45,10 +53,8 @@ class Child:
 
     def start(self) -> None:
         """Start the program and append what it says to the log file."""
-        owner = self.program.owner
-        identity = {"user": owner.uid, "group": owner.gid, "extra_groups": []} if os.geteuid() == 0 else {}
         with self.log.open("ab") as output:
-            self._process = subprocess.Popen(  # type: ignore[call-overload]
+            self._process = subprocess.Popen(
                 self.program.command,
                 cwd=self.program.directory,
                 env=dict(self.program.environment),
@@ -57,7 +63,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=self._die_with_parent,
-                **identity,
+                **identity(self.program.owner),
             )
 
     def _die_with_parent(self) -> None:

@@ -13,22 +13,18 @@ from pathlib import Path
 
 from deploy.local import accounts, binaries
 from deploy.local.errors import SetupError
-from deploy.local.programs import Program, base_environment
+from deploy.local.programs import Program, base_environment, fingerprint
 
+COMMON = Path(__file__).parents[1] / "setup/rabbitmq.conf"
 NODE = "ecommerce@localhost"
-# 64 MiB of write-ahead log instead of 512: the log is held in memory as well.
 CONFIGURATION = """\
 listeners.tcp.local = 127.0.0.1:{port}
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {management_port}
 default_user = {user}
 default_pass = {password}
-raft.wal_max_size_bytes = 67108864
 log.console = true
-log.console.level = info
 log.file = false
-disk_free_limit.absolute = 200MB
-vm_memory_high_watermark.absolute = 512MB
 """
 # No spare schedulers beside the cores in use, and no port open to other machines.
 ERLANG = "+S 2:2 +SDcpu 1:1 +SDio 4 +A 4 -kernel inet_dist_use_interface {127,0,0,1}"
@@ -64,15 +60,19 @@ class RabbitMQ:
         epmd = (str(binaries.find("epmd")), "-port", str(self.epmd_port), "-address", "127.0.0.1")
         server = (str(binaries.rabbitmq_bin() / "rabbitmq-server"),)
         environment = self.environment()
+        # Neither the name nor the password of the administrator: they change without a restart.
+        content = fingerprint(COMMON.read_text(), CONFIGURATION, str(self.port), str(self.management_port))
+        broker = environment | {"CONFIGURATION": content}
         return (
             Program("rabbitmq-epmd", epmd, self.owner, self.data, environment, priority=5),
-            Program("rabbitmq", server, self.owner, self.data, environment, stop_seconds=60, priority=10),
+            Program("rabbitmq", server, self.owner, self.data, broker, stop_seconds=60, priority=10),
         )
 
     def _configuration(self) -> str:
-        return CONFIGURATION.format(
+        own = CONFIGURATION.format(
             port=self.port, management_port=self.management_port, user=self.user, password=self.password
         )
+        return COMMON.read_text() + own
 
     def environment(self) -> dict[str, str]:
         """Return what the broker and its command line tools need to find each other, and nobody else."""
@@ -120,13 +120,14 @@ class RabbitMQ:
     def set_administrator(self) -> None:
         """Give the administrator the configured name and password on a broker that was made with others."""
         known = self.user in self._control("list_users", "--silent").split()
-        self._control("change_password" if known else "add_user", self.user, self.password)
+        # By standard input, for arguments show in the list of processes.
+        self._control("change_password" if known else "add_user", self.user, typed=self.password + "\n")
         self._control("set_user_tags", self.user, "administrator")
         self._control("set_permissions", "-p", "/", self.user, ".*", ".*", ".*")
 
-    def _control(self, *arguments: str) -> str:
+    def _control(self, *arguments: str, typed: str = "") -> str:
         command = [str(binaries.rabbitmq_bin() / "rabbitmqctl"), *arguments]
-        done = accounts.run_as(self.owner, command, cwd=self.data, env=self.environment())
+        done = accounts.run_as(self.owner, command, typed=typed, cwd=self.data, env=self.environment())
         if done.returncode != 0:
             raise SetupError(f"RabbitMQ refused {arguments[0]}: {done.stderr.strip()}")
         return done.stdout

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import accounts, binaries
-from deploy.local.programs import Program, base_environment
+from deploy.local.programs import Program, base_environment, fingerprint
 
 CONFIGURATION = """\
 bind 127.0.0.1
@@ -39,9 +39,11 @@ class Redis:
         """Write the configuration and return the program."""
         accounts.own(self.data, self.owner)
         configuration = self.data / "redis.conf"
-        accounts.write_for(self.owner, configuration, self._configuration())
+        text = self._configuration()
+        accounts.write_for(self.owner, configuration, text)
+        environment = base_environment(self.data) | {"CONFIGURATION": fingerprint(text)}
         command = (str(binaries.find("redis-server")), str(configuration))
-        return Program("redis", command, self.owner, self.data, base_environment(self.data), priority=10)
+        return Program("redis", command, self.owner, self.data, environment, priority=10)
 
     def _configuration(self) -> str:
         return CONFIGURATION.format(

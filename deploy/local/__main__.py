@@ -1,0 +1,141 @@
+"""The commands of the plain suite: `python -m deploy.local up`, and so on."""
+
+import argparse
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from deploy.local import addresses
+from deploy.local.errors import SetupError
+from deploy.local.layout import Layout
+from deploy.local.settings import Settings
+from deploy.local.suite import Suite
+
+SOURCE = Path(__file__).resolve().parents[2]
+
+
+def read_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.local", description="Run the suite without Docker."
+    )
+    parser.add_argument("--root", type=Path, default=SOURCE, help="the folder that gets data/ and logs/")
+    parser.add_argument("--env", type=Path, help="the settings, instead of ROOT/.env")
+    parser.add_argument("command", choices=sorted(COMMANDS))
+    parser.add_argument("process", nargs="?", help="for start, stop, restart and logs")
+    return parser.parse_args()
+
+
+def load_suite(root: Path, env: Path | None = None) -> Suite:
+    """Describe the suite of a folder; without settings it gets those of the example."""
+    root = root.resolve()
+    env, example = env or root / ".env", SOURCE / ".env.example"
+    if not env.exists():
+        shutil.copy(example, env)
+        env.chmod(0o600)
+    return Suite(Layout(SOURCE, root), Settings.load(env, example))
+
+
+def up(suite: Suite, _: str | None) -> None:
+    """Start the suite and print where it answers."""
+    suite.up()
+    url(suite, None)
+
+
+def url(suite: Suite, _: str | None) -> None:
+    """Print every address."""
+    for name, address in addresses.urls(suite.known_ports() or suite.ports).items():
+        print(f"{name:22} {address}")
+
+
+def down(suite: Suite, _: str | None) -> None:
+    """Stop every process; the data stays."""
+    if suite.supervisor.is_running():
+        suite.supervisor.shut_down()
+    print("The suite is stopped; its data is kept.")
+
+
+def status(suite: Suite, _: str | None) -> None:
+    """Print each process."""
+    _demand_running(suite)
+    for entry in suite.supervisor.status():
+        print(f"{entry['name']:30} {entry['statename']:10} {entry['description']}")
+
+
+def logs(suite: Suite, process: str | None) -> None:
+    """Follow the log files, all or one process's."""
+    found = sorted(suite.layout.logs.glob(f"{process or '*'}/*.log"))
+    if not found:
+        raise SetupError(f"There are no logs of {process or 'anything'} in {suite.layout.logs} yet.")
+    os.execvp("tail", ["tail", "-n", "50", "-F", *map(str, found)])
+
+
+def start(suite: Suite, process: str | None) -> None:
+    """Start one process."""
+    _demand_running(suite)
+    suite.supervisor.start([_named(process)])
+
+
+def stop(suite: Suite, process: str | None) -> None:
+    """Stop one process."""
+    _demand_running(suite)
+    suite.supervisor.stop([_named(process)])
+
+
+def restart(suite: Suite, process: str | None) -> None:
+    """Stop one process and start it again."""
+    stop(suite, process)
+    start(suite, process)
+
+
+def forget(suite: Suite, _: str | None) -> None:
+    """Stop the suite and delete its data and logs."""
+    down(suite, None)
+    suite.layout.delete()
+    print("Data and logs are deleted.")
+
+
+def _named(process: str | None) -> str:
+    if not process:
+        raise SetupError("Name a process: make restart SERVICE=order-service; make status lists them.")
+    return process
+
+
+def _demand_running(suite: Suite) -> None:
+    if not suite.supervisor.is_running():
+        raise SetupError("The suite does not run; start it with make up.")
+
+
+COMMANDS = {
+    command.__name__: command for command in (up, url, down, status, logs, start, stop, restart, forget)
+}
+
+
+def main() -> int:
+    """Run one command; what an operator can change is said in one sentence."""
+    os.umask(0o022)
+    arguments = read_arguments()
+    try:
+        COMMANDS[arguments.command](load_suite(arguments.root, arguments.env), arguments.process)
+    except SetupError as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(_explain(error), file=sys.stderr)
+    else:
+        return 0
+    return 1
+
+
+def _explain(error: OSError) -> str:
+    place = error.filename or "a file"
+    if error.errno == errno.ENOSPC:
+        return f"The disk is full ({place}); free some space and run the command again."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"No permission for {place}: another user made it; run this as that user, or change its owner."
+    return f"{error.strerror}: {place}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Supervisor, the existing process supervisor: its configuration, and commands to a running one."""
+
+import http.client
+import shlex
+import socket
+import subprocess
+import time
+import xmlrpc.client
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.local import accounts
+from deploy.local.errors import SetupError
+from deploy.local.programs import Program, base_environment
+
+HEAD = """\
+[unix_http_server]
+file={socket}
+chmod=0700
+
+[supervisord]
+logfile={run}/supervisord.log
+logfile_maxbytes=5MB
+logfile_backups=1
+pidfile={run}/supervisord.pid
+childlogdir={run}
+identifier=ecommerce-basic
+umask=022
+minfds=4096
+{user}
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+"""
+# The launcher starts each program when it is its turn; from then on the supervisor restarts whatever ends.
+PROGRAM = """
+[program:{name}]
+command={command}
+directory={directory}
+environment={environment}
+priority={priority}
+autostart=false
+autorestart=true
+startsecs=5
+startretries=1000000
+stopsignal={stop_signal}
+stopwaitsecs={stop_seconds}
+stopasgroup=true
+killasgroup=true
+{stream}_logfile={log}
+{stream}_logfile_maxbytes=20MB
+{stream}_logfile_backups=4
+{other}
+{user}
+"""
+UNKNOWN, ALREADY_STARTED, NOT_RUNNING = 10, 60, 70
+
+
+class _Connection(http.client.HTTPConnection):
+    """Speak HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=90)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _Transport(xmlrpc.client.Transport):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: Any) -> _Connection:
+        return _Connection(self._path)
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """Command one supervisor; `run` holds its files, `socket` is where it listens."""
+
+    run: Path
+    socket: Path
+
+    @property
+    def configuration(self) -> Path:
+        """Return its configuration file, which holds the processes' secrets."""
+        return self.run / "supervisord.conf"
+
+    def write(self, programs: Iterable[Program], logs: Path) -> None:
+        """Write the configuration for these programs, each with `logs/NAME/output.log`."""
+        as_user = f"user={accounts.caller().name}"
+        text = HEAD.format(socket=self.socket, run=self.run, user=as_user)
+        text += "".join(_section(program, logs) for program in programs)
+        accounts.write_for(accounts.caller(), self.configuration, text)
+
+    def is_running(self) -> bool:
+        """Tell whether it answers."""
+        try:
+            self._rpc.supervisor.getPID()
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
+    def launch(self, venv: Path) -> None:
+        """Start it in the background, or let a running one take over the new configuration."""
+        if self.is_running():
+            self._update()
+            return
+        command = [str(venv / "bin/supervisord"), "-c", str(self.configuration)]
+        started = subprocess.run(
+            command, env=base_environment(self.run), capture_output=True, text=True, check=False
+        )
+        if started.returncode != 0:
+            raise SetupError(f"The supervisor did not start: {(started.stderr or started.stdout).strip()}")
+        deadline = time.monotonic() + 15
+        while not self.is_running():
+            if time.monotonic() > deadline:
+                raise SetupError(f"The supervisor does not answer; see {self.run}/supervisord.log.")
+            time.sleep(0.05)
+
+    def _update(self) -> None:
+        """Take out what is gone or different, and put in what is new."""
+        added, changed, removed = self._rpc.supervisor.reloadConfig()[0]
+        for name in (*changed, *removed):
+            self.stop([name])
+            self._rpc.supervisor.removeProcessGroup(name)
+        for name in (*added, *changed):
+            self._rpc.supervisor.addProcessGroup(name)
+
+    def start(self, names: Iterable[str]) -> None:
+        """Start programs without waiting for them; those that run already stay."""
+        for name in names:
+            self._call(self._rpc.supervisor.startProcess, name, tolerated=ALREADY_STARTED)
+
+    def stop(self, names: Iterable[str]) -> None:
+        """Stop programs, all at once, and wait until they have ended."""
+        wanted = set(names)
+        for name in wanted:
+            self._call(self._rpc.supervisor.stopProcess, name, tolerated=NOT_RUNNING)
+        while any(entry["name"] in wanted and entry["statename"] == "STOPPING" for entry in self.status()):
+            time.sleep(0.05)
+
+    def _call(self, method: Any, name: str, tolerated: int) -> None:
+        try:
+            method(name, False)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == UNKNOWN:
+                raise SetupError(f"There is no process {name}; make status lists them.") from None
+            if fault.faultCode != tolerated:
+                raise
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return one entry a program: name, statename, pid, start, now, …"""
+        return list(self._rpc.supervisor.getAllProcessInfo())
+
+    def shut_down(self) -> None:
+        """Stop all programs, those that were started last first, then the supervisor itself."""
+        pid = self._rpc.supervisor.getPID()
+        self._rpc.supervisor.shutdown()
+        deadline = time.monotonic() + 120
+        while Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid):
+            if time.monotonic() > deadline:
+                raise SetupError(f"The supervisor (process {pid}) does not end; see {self.run}.")
+            time.sleep(0.1)
+
+    @property
+    def _rpc(self) -> Any:
+        # A proxy of its own for each use: a supervisor that was restarted leaves no stale connection behind.
+        return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_Transport(self.socket))
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def _section(program: Program, logs: Path) -> str:
+    pairs = ",".join(f'{name}="{value}"' for name, value in program.environment.items())
+    as_user = f"user={program.owner.name}" if accounts.caller().uid == 0 else ""
+    values = {
+        "name": program.name,
+        "command": shlex.join(program.command),
+        "directory": program.directory,
+        "environment": pairs,
+        "priority": program.priority,
+        "stop_signal": program.stop_signal,
+        "stop_seconds": program.stop_seconds,
+        "log": logs / program.name / "output.log",
+        "stream": "stderr" if program.writes_own_log else "stdout",
+        "other": "stdout_logfile=NONE" if program.writes_own_log else "redirect_stderr=true",
+        "user": as_user,
+    }
+    # The supervisor expands %(…)s, so a percent sign in a value is doubled.
+    return PROGRAM.format(**{name: str(value).replace("%", "%%") for name, value in values.items()})

@@ -41,13 +41,13 @@ def load_suite(root: Path, env: Path | None = None) -> Suite:
 def up(suite: Suite, _: str | None) -> None:
     """Start the suite and print where it answers."""
     suite.up()
-    url(suite, None)
+    for name, address in addresses.urls(suite.ports).items():
+        print(f"{name:22} {address}")
 
 
 def url(suite: Suite, _: str | None) -> None:
-    """Print every address."""
-    for name, address in addresses.urls(suite.known_ports() or suite.ports).items():
-        print(f"{name:22} {address}")
+    """Print the address of the shop."""
+    print(addresses.urls(suite.known_ports() or suite.ports)["shop"])
 
 
 def down(suite: Suite, _: str | None) -> None:

@@ -1,4 +1,7 @@
-"""The processes' virtual environment: made when missing, filled when the pinned requirements changed."""
+"""The virtual environment: made when missing, filled when the pinned requirements changed.
+
+    python -m deploy.local.venv requirements-dev.txt        (prints where it is)
+"""
 
 import hashlib
 import os
@@ -61,7 +64,7 @@ def _install(folder: Path, requirements: Path) -> None:
     stamp = folder / f".installed-{hashlib.sha256(str(requirements.name).encode()).hexdigest()[:8]}"
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    print(f"Installing {requirements.name} into {folder} …", flush=True)
+    print(f"Installing {requirements.name} into {folder} …", file=sys.stderr)
     pip = [str(folder / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     _run([*pip, "--require-hashes", "-r", str(requirements)], "install the Python packages")
     stamp.write_text(wanted)
@@ -73,3 +76,12 @@ def _run(command: list[str], purpose: str) -> None:
     if done.returncode != 0:
         reason = (done.stderr or done.stdout).strip()[-1500:]
         raise SetupError(f"Could not {purpose}: {reason}")
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    accounts.create_services_account()
+    try:
+        print(ready_venv(Path.cwd(), Path.cwd() / sys.argv[1]))
+    except SetupError as error:
+        sys.exit(str(error))

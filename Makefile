@@ -1,0 +1,46 @@
+# `make help` lists the targets; what they do is in scripts/ and deploy/local/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help up down status logs url restart reset demo test test-docker lint lock bench-footprint
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up: ## start the shop and wait until it is well: by Docker when an engine answers, else as plain processes (MODE=docker|plain)
+	@scripts/suite.sh up
+
+down: ## stop it; the data stays
+	@scripts/suite.sh down
+
+status: ## list the processes
+	@scripts/suite.sh status
+
+logs: ## follow the logs, all or one's (SERVICE=order-service)
+	@scripts/suite.sh logs $(SERVICE)
+
+url: ## print the shop's address
+	@scripts/suite.sh url
+
+restart: ## restart one process (SERVICE=order-service)
+	@scripts/suite.sh restart $(SERVICE)
+
+reset: ## stop it and delete ./data and ./logs, after asking (YES=1 does not ask)
+	@YES=$(YES) scripts/suite.sh reset
+
+demo: ## fill the shop with a few hundred products and a customer
+	@scripts/python.sh scripts/demo.py
+
+test: ## run every check, on servers of its own: lint, types, unit, integration, contract, end to end
+	@scripts/test.sh all
+
+test-docker: ## run the end-to-end tests against docker compose
+	@scripts/test.sh docker
+
+lint: ## run ruff and mypy
+	@scripts/test.sh lint
+
+lock: ## pin the dependencies anew (ARGS=--upgrade takes newer ones)
+	@scripts/lock.sh $(ARGS)
+
+bench-footprint: ## print start time and idle memory of the whole suite
+	@scripts/bench_footprint.sh

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# One suite, two ways to run it: containers where a Docker engine answers, else plain processes.
+# Usage: scripts/suite.sh up|down|status|logs|url|restart|reset [PROCESS]   (see `make help`)
+#
+# data/ belongs to the way that made it (their PostgreSQLs sort differently, their brokers differ in version):
+# data/.mode names it, and MODE=docker|plain chooses at the first start.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+die() {
+    echo "$*" >&2
+    exit 1
+}
+
+compose() {
+    if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
+}
+
+engine_answers() {
+    command -v docker >/dev/null && timeout 10 docker info >/dev/null 2>&1 &&
+        { docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null; }
+}
+
+# Which way made the data that is there; nothing when there is none.
+mode_of_data() {
+    if [ -r data/.mode ]; then
+        cat data/.mode
+    elif [ -d data/postgres ] && { [ ! -r data/postgres ] || [ -n "$(ls -A data/postgres)" ]; }; then
+        # Compose was called directly: the plain launcher leaves no data without a mark.
+        echo docker
+    fi
+}
+
+choose_mode() {
+    local made wanted=${MODE:-}
+    made=$(mode_of_data)
+    case $wanted in '' | docker | plain) ;; *) die "MODE is docker or plain, not $wanted." ;; esac
+    if [ -n "$made" ] && [ -n "$wanted" ] && [ "$made" != "$wanted" ]; then
+        die "The folder data belongs to the suite in $made mode: leave MODE out, or delete the data by make reset."
+    fi
+    mode=${made:-$wanted}
+    if [ -z "$mode" ]; then
+        if engine_answers; then mode=docker; else mode=plain; fi
+    elif [ "$mode" = docker ] && ! engine_answers; then
+        die "The suite is in docker mode, but no Docker engine answers: start the engine, or use MODE=plain with data/ moved away."
+    fi
+}
+
+settings() {
+    [ -e .env ] || install -m 600 .env.example .env
+}
+
+setting() {
+    local line
+    line=$(grep -E "^$1=" .env | tail -n 1) || true
+    line=${line#*=}
+    echo "${!1:-${line:-$2}}"
+}
+
+plain() {
+    exec scripts/python.sh -m deploy.local "$@"
+}
+
+address() {
+    if [ "$2" = "$3" ]; then echo "$1://localhost"; else echo "$1://localhost:$2"; fi
+}
+
+docker_url() { address http "$(setting HTTP_PORT 80)" 80; }
+
+docker_urls() {
+    echo "shop                   $(docker_url)"
+    echo "shop (TLS)             $(address https "$(setting HTTPS_PORT 443)" 443)"
+    echo "user-service           http://localhost:$(setting USER_SERVICE_PORT 5001)"
+    echo "product-service        http://localhost:$(setting PRODUCT_SERVICE_PORT 5002)"
+    echo "order-service          http://localhost:$(setting ORDER_SERVICE_PORT 5003)"
+    echo "notification-service   http://localhost:$(setting NOTIFICATION_SERVICE_PORT 5004)"
+    echo "RabbitMQ               http://localhost:$(setting RABBITMQ_MANAGEMENT_PORT 15672)"
+    [ "$(setting APP_ENV development)" = production ] ||
+        echo "mails                  http://localhost:$(setting MAIL_PORT 1080)"
+}
+
+up() {
+    if [ "$mode" = plain ]; then
+        scripts/packages.sh
+        plain up
+    fi
+    compose up -d --build --wait
+    docker_urls
+}
+
+status() { if [ "$mode" = plain ]; then plain status; else compose ps; fi; }
+down() { if [ "$mode" = plain ]; then plain down; else compose down; fi; }
+url() { if [ "$mode" = plain ]; then plain url; else docker_url; fi; }
+
+logs() {
+    # Unquoted on purpose: no name means all.
+    # shellcheck disable=SC2086
+    if [ "$mode" = plain ]; then plain logs $1; else compose logs -f --tail 50 $1; fi
+}
+
+restart() {
+    [ -n "$1" ] || die "Name a process: make restart SERVICE=order-service; make status lists them."
+    if [ "$mode" = plain ]; then plain restart "$1"; else compose restart "$1"; fi
+}
+
+reset() {
+    if [ "${YES:-}" != 1 ]; then
+        read -r -p "Delete all data and logs of the shop? Type yes: " answer || true
+        [ "${answer:-}" = yes ] || die "Nothing was deleted."
+    fi
+    if [ "$mode" = plain ]; then plain forget; fi
+    compose down --volumes --remove-orphans
+    # The files belong to the containers' users, so a container deletes them.
+    compose run --rm --no-deps --entrypoint "" --user root -v "$PWD:/clone" postgres sh -c "rm -rf /clone/data /clone/logs"
+    echo "Data and logs are deleted."
+}
+
+command=${1:-}
+case $command in
+    up | down | status | logs | url | restart | reset)
+        settings
+        choose_mode
+        "$command" "${2:-}"
+        ;;
+    *) die "Usage: scripts/suite.sh up|down|status|logs|url|restart|reset [PROCESS]" ;;
+esac

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Set up what the tests need, then run them.  Usage: scripts/test.sh all|lint|docker [PYTEST OPTIONS]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+set_up() {
+    scripts/packages.sh
+    venv=$(scripts/python.sh -m deploy.local.venv requirements-dev.txt)
+    export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
+}
+
+lint() {
+    ruff check .
+    ruff format --check .
+    mypy
+}
+
+all() {
+    set_up
+    lint
+    pytest "$@" --ignore=tests/e2e tests
+    pytest "$@" tests/e2e
+}
+
+# The end-to-end tests against containers; the suite stays up when it was up before.
+docker_tests() {
+    set_up
+    [ -e .env ] || install -m 600 .env.example .env
+    docker compose up -d --build --wait
+    SHOP_URL=$(scripts/suite.sh url) pytest "$@" tests/e2e
+}
+
+case ${1:-} in
+    all) all "${@:2}" ;;
+    lint)
+        set_up
+        lint
+        ;;
+    docker) docker_tests "${@:2}" ;;
+    *)
+        echo "Usage: scripts/test.sh all|lint|docker [PYTEST OPTIONS]" >&2
+        exit 1
+        ;;
+esac

@@ -1,0 +1,418 @@
+"""What Nginx makes of a request, seen through a real Nginx in front of a service that tells what it got."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.ports import free_ports
+from deploy.setup.certificate import make_certificate
+from tests.servers import REPOSITORY, scratch_folder
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+SERVICES = ("user", "product", "order", "notification")
+
+ROUTES = {
+    "user": """
+        /api/v1/register /api/v1/login /api/v1/token/refresh /api/v1/logout /api/v1/sessions/x
+        /api/v1/profile /api/v1/profile/addresses/1 /api/v1/password/forgot /api/v1/email/verify
+        /api/v1/users/1 /.well-known/jwks.json /docs /docs/static/page.css
+        """,
+    "product": """
+        /api/v1/products /api/v1/products/1 /api/v1/products/1/stock/movements /api/v1/products/1/image
+        /api/v1/products/import /api/v1/categories /api/v1/categories/1
+        """,
+    "order": """
+        /api/v1/cart /api/v1/cart/items/1 /api/v1/orders /api/v1/orders/x/pay /api/v1/admin/orders/x
+        /api/v1/admin/reports/sales /api/v1/payments/methods /api/v1/payments/webhooks/sandbox
+        """,
+    "notification": "/api/v1/notifications/email /api/v1/notifications/push/public-key",
+}
+NOT_PUBLIC = """
+    /internal /internal/v1/reservations /INTERNAL/v1 /metrics /Metrics /metrics/ //metrics /%69nternal/v1
+    /m%65trics /%2Fmetrics /api/../metrics /api/%2e%2e/metrics /./metrics /metrics/../api/v1/products
+    /api/v1/products/../../../internal/v1/reservations /internal/v1/../../api/v1/products
+    /internal/..%2fapi/v1/products /api/v1/products/%2E%2e/%2e%2E/%2e./metrics /api/v1/products/..
+    /api /api/v1 /api/v1/productsx /api/v2/products /index.php /openapi.json /health/live /_problem /docsx
+    """
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answer with what arrived; `/api/v1/products/refused` with a problem, `/broken` breaks off."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.server.seen.append(self.path)  # type: ignore[attr-defined]
+        if self.path.endswith("/broken"):
+            self.close_connection = True
+            return
+        got = {
+            "service": self.server.name,  # type: ignore[attr-defined]
+            "path": self.path,
+            "headers": {name.lower(): value for name, value in self.headers.items()},
+            "received": len(body),
+            "filling": "x" * 2000,
+        }
+        text = json.dumps(got).encode()
+        self.send_response(409 if self.path.endswith("/refused") else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.send_header("X-Request-ID", self.headers["X-Request-ID"])
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if self.path == "/docs":
+            self.send_header("Content-Security-Policy", "default-src 'self'")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = answer
+
+    def log_message(self, *arguments: Any) -> None:
+        """Stay silent."""
+
+
+@dataclass
+class Proxy:
+    """A running Nginx: its ports and its folder."""
+
+    port: int
+    tls_port: int
+    service_ports: dict[str, int]
+    folder: Path
+    echoes: dict[str, ThreadingHTTPServer] = field(default_factory=dict)
+
+    def request(
+        self, path: str, method: str = "GET", *, port: int | None = None, body: Any = None, **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=15)
+        try:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, sent)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def raw(self, request: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Send bytes as they are."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
+            connection.sendall(request)
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            return answer.status, answer.headers, answer.read()
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "logs/access.log").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[Proxy]:
+    if NGINX is None:
+        pytest.fail("Nginx is not installed")
+    with scratch_folder("nginx") as folder:
+        public, tls, *ports = free_ports(2 + len(SERVICES))
+        proxy = Proxy(public, tls, dict(zip(SERVICES, ports, strict=True)), folder)
+        for name in SERVICES:
+            echo = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+            echo.name, echo.seen = f"{name}-service", []  # type: ignore[attr-defined]
+            threading.Thread(target=echo.serve_forever, daemon=True).start()
+            proxy.echoes[name] = echo
+        lay_out(proxy)
+        command = [NGINX, "-e", str(folder / "logs/error.log"), "-c", str(folder / "nginx.conf")]
+        with subprocess.Popen([*command, "-g", "daemon off;"]) as process:
+            try:
+                wait_for(public)
+                yield proxy
+            finally:
+                process.terminate()
+                process.wait(10)
+                for echo in proxy.echoes.values():
+                    echo.shutdown()
+                    echo.server_close()
+
+
+def lay_out(proxy: Proxy) -> None:
+    """Write the folder mode/ as nginx.conf asks for it."""
+    folder = proxy.folder
+    for name in ("mode", "logs", "temp"):
+        (folder / name).mkdir()
+    for name in ("nginx.conf", "conf.d", "snippets"):
+        (folder / name).symlink_to(REPOSITORY / "nginx" / name)
+    make_certificate(folder / "tls")
+    (folder / "mode/main.conf").write_text(
+        f"user root;\npid {folder}/nginx.pid;\nerror_log {folder}/logs/error.log warn;\n"
+    )
+    addresses = {name: f"127.0.0.1:{echo.server_port}" for name, echo in proxy.echoes.items()}
+    lines = [f'map "" ${name}_service {{ default {address}; }}' for name, address in addresses.items()]
+    lines += [f"{kind}_temp_path {folder}/temp/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi")]
+    lines += [f"client_body_temp_path {folder}/temp/body;", f"access_log {folder}/logs/access.log json;"]
+    (folder / "mode/http.conf").write_text("\n".join(lines) + "\n")
+    (folder / "mode/public.conf").write_text(
+        f"listen 127.0.0.1:{proxy.port};\nlisten 127.0.0.1:{proxy.tls_port} ssl;\n"
+        f"ssl_certificate {folder}/tls/cert.pem;\nssl_certificate_key {folder}/tls/key.pem;\n"
+    )
+    # Docker's own servers on the services' ports, moved to free ones.
+    ports = (REPOSITORY / "nginx/docker/ports.conf").read_text()
+    for number, name in enumerate(SERVICES, 5001):
+        ports = ports.replace(f"listen {number};", f"listen 127.0.0.1:{proxy.service_ports[name]};")
+    (folder / "mode/ports.conf").write_text(ports)
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < deadline, "Nginx did not start"
+        time.sleep(0.05)
+
+
+def assert_problem(answer: tuple[int, http.client.HTTPMessage, bytes], status: int, code: str) -> None:
+    got, headers, body = answer
+    assert (got, headers["Content-Type"]) == (status, "application/problem+json")
+    problem = json.loads(body)
+    assert set(problem) == {"type", "title", "status", "detail", "code", "request_id"}
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert headers.get_all("X-Request-ID") == [problem["request_id"]]
+    assert_common_headers(headers)
+
+
+def assert_common_headers(headers: http.client.HTTPMessage) -> None:
+    assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
+    assert headers.get_all("Referrer-Policy") == ["strict-origin-when-cross-origin"]
+    assert len(headers.get_all("Content-Security-Policy", [])) == 1
+    assert len(headers.get_all("X-Request-ID", [])) == 1
+    assert re.fullmatch("nginx", headers["Server"])
+
+
+@pytest.mark.parametrize(
+    ("service", "path"), [(name, path) for name in ROUTES for path in ROUTES[name].split()]
+)
+def test_each_public_route_reaches_its_service(proxy: Proxy, service: str, path: str) -> None:
+    status, headers, body = proxy.request(path + "?a=%2F&b=c")
+    assert status == 200
+    assert json.loads(body)["service"] == f"{service}-service"
+    assert json.loads(body)["path"] == path + "?a=%2F&b=c"
+    assert_common_headers(headers)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_document_comes_from_its_service(proxy: Proxy, service: str) -> None:
+    status, _, body = proxy.request(f"/docs/{service}-service.json")
+    got = json.loads(body)
+    assert (status, got["service"], got["path"]) == (200, f"{service}-service", "/openapi.json")
+
+
+@pytest.mark.parametrize("path", NOT_PUBLIC.split())
+def test_nothing_else_is_public(proxy: Proxy, path: str) -> None:
+    before = sum(len(echo.seen) for echo in proxy.echoes.values())  # type: ignore[attr-defined]
+    assert_problem(proxy.request(path), 404, "not_found")
+    assert sum(len(echo.seen) for echo in proxy.echoes.values()) == before  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/internal/v1/reservations", "/health", "/openapi.json", "/any%2Fthing?x=1"]
+)
+def test_a_services_own_port_passes_everything(proxy: Proxy, path: str) -> None:
+    for service, port in proxy.service_ports.items():
+        status, _, body = proxy.request(path, port=port)
+        got = json.loads(body)
+        assert (status, got["service"], got["path"]) == (200, f"{service}-service", path)
+
+
+def test_the_entrance_leads_to_the_documents(proxy: Proxy) -> None:
+    status, headers, _ = proxy.request("/")
+    assert (status, headers["Location"]) == (302, "/docs")
+    assert_common_headers(headers)
+
+
+def test_health_is_answered_by_nginx_itself(proxy: Proxy) -> None:
+    status, headers, body = proxy.request("/health")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert json.loads(body)["status"] == "ok"
+    assert_common_headers(headers)
+    answer = proxy.request("/health", "POST")
+    assert_problem(answer, 405, "method_not_allowed")
+    assert answer[1]["Allow"] == "GET, HEAD"
+
+
+def test_the_request_id_of_the_client_is_taken_over(proxy: Proxy) -> None:
+    for path in ("/api/v1/products", "/nowhere"):
+        _, headers, body = proxy.request(path, X_Request_ID="a-Z_9" * 25)
+        assert headers.get_all("X-Request-ID") == ["a-Z_9" * 25]
+        got = json.loads(body)
+        assert got.get("request_id", got.get("headers", {}).get("x-request-id")) == "a-Z_9" * 25
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", 'a"b', "a{b}", "é", "../etc", "a;b"])
+def test_a_harmful_request_id_is_replaced(proxy: Proxy, sent: str) -> None:
+    _, headers, body = proxy.request("/api/v1/products", X_Request_ID=sent)
+    assert re.fullmatch("[0-9a-f]{32}", headers["X-Request-ID"])
+    assert json.loads(body)["headers"]["x-request-id"] == headers["X-Request-ID"]
+    assert_problem(proxy.request("/nowhere", X_Request_ID=sent), 404, "not_found")
+
+
+def test_what_the_client_says_of_itself_is_overwritten(proxy: Proxy) -> None:
+    _, _, body = proxy.request(
+        "/api/v1/products",
+        X_Forwarded_For="6.6.6.6",
+        X_Forwarded_Proto="gopher",
+        X_Forwarded_Host="evil.example",
+        X_Forwarded_Prefix="/evil",
+        X_Real_IP="6.6.6.6",
+        Forwarded="for=6.6.6.6",
+        Proxy="http://evil.example",
+    )
+    got = json.loads(body)["headers"]
+    host = f"127.0.0.1:{proxy.port}"
+    assert (got["x-forwarded-for"], got["x-real-ip"], got["x-forwarded-proto"]) == (
+        "127.0.0.1",
+        "127.0.0.1",
+        "http",
+    )
+    assert (got["host"], got["x-forwarded-host"]) == (host, host)
+    assert not {"x-forwarded-prefix", "forwarded", "proxy"} & set(got)
+
+
+def test_a_service_keeps_its_own_answer_and_policy(proxy: Proxy) -> None:
+    status, headers, body = proxy.request("/api/v1/products/refused")
+    assert (status, json.loads(body)["path"]) == (409, "/api/v1/products/refused")
+    assert_common_headers(headers)
+    _, headers, _ = proxy.request("/docs")
+    assert headers.get_all("Content-Security-Policy") == ["default-src 'self'"]
+
+
+def test_large_bodies_pass_only_where_they_belong(proxy: Proxy) -> None:
+    mebibyte = 1024 * 1024
+    limits = {
+        "/api/v1/orders": mebibyte,
+        "/api/v1/products": mebibyte,
+        "/api/v1/products/7/image": 6 * mebibyte,
+        "/api/v1/products/import": 100 * mebibyte,
+    }
+    for path, limit in limits.items():
+        if limit <= 6 * mebibyte:
+            status, _, body = proxy.request(path, "POST", body=b"x" * limit)
+            assert (status, json.loads(body)["received"]) == (200, limit)
+        # Nginx refuses by the announced length, before it reads.
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {limit + 1}\r\nConnection: close\r\n\r\n"
+        assert_problem(proxy.raw(head.encode()), 413, "payload_too_large")
+
+
+def test_a_large_body_in_chunks_is_refused_too(proxy: Proxy) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=15)
+    connection.request("POST", "/api/v1/orders", iter([b"x" * 65536] * 17), encode_chunked=True)
+    answer = connection.getresponse()
+    assert_problem((answer.status, answer.headers, answer.read()), 413, "payload_too_large")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"GET /api HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (b"GET nonsense HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_request"),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", 400, "bad_request"),
+        (b"GET /%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400, "bad_request"),
+        (b"GET /../.. HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, "bad_request"),
+        (b"GET /" + b"x" * 20000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "uri_too_long"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"TRACE /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405, "method_not_allowed"),
+        (
+            b"POST /api/v1/orders HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n",
+            501,
+            "not_implemented",
+        ),
+        (b"GET / HTTP/3.7\r\nHost: x\r\n\r\n", 505, "http_version_not_supported"),
+    ],
+)
+def test_a_malformed_request_gets_a_problem(proxy: Proxy, sent: bytes, status: int, code: str) -> None:
+    assert_problem(proxy.raw(sent), status, code)
+
+
+def test_http_on_the_port_of_https_gets_a_problem(proxy: Proxy) -> None:
+    assert_problem(proxy.request("/health", port=proxy.tls_port), 400, "bad_request")
+
+
+def test_https_answers(proxy: Proxy) -> None:
+    context = ssl.create_default_context(cafile=str(proxy.folder / "tls/cert.pem"))
+    connection = http.client.HTTPSConnection("localhost", proxy.tls_port, timeout=10, context=context)
+    connection.request("GET", "/api/v1/products")
+    assert json.loads(connection.getresponse().read())["headers"]["x-forwarded-proto"] == "https"
+    connection.close()
+
+
+def test_a_service_that_is_gone_gets_a_problem_at_once(proxy: Proxy) -> None:
+    echo = proxy.echoes["notification"]
+    echo.shutdown()
+    echo.server_close()
+    started = time.monotonic()
+    answer = proxy.request("/api/v1/notifications/history")
+    assert time.monotonic() - started < 3
+    assert_problem(answer, 502, "bad_gateway")
+    assert answer[1]["Retry-After"] == "2"
+
+
+def test_a_request_that_broke_off_is_not_sent_again(proxy: Proxy) -> None:
+    seen = proxy.echoes["order"].seen  # type: ignore[attr-defined]
+    assert_problem(proxy.request("/api/v1/orders/broken", "POST", body=b"{}"), 502, "bad_gateway")
+    assert seen.count("/api/v1/orders/broken") == 1
+
+
+def test_json_is_compressed_for_those_who_ask(proxy: Proxy) -> None:
+    _, headers, body = proxy.request("/api/v1/products", Accept_Encoding="gzip")
+    assert (headers["Content-Encoding"], headers["Vary"]) == ("gzip", "Accept-Encoding")
+    assert len(body) < 1500
+
+
+def test_each_request_is_one_line_of_json_without_its_query(proxy: Proxy) -> None:
+    proxy.request(
+        "/api/v1/email/verify?token=secret", X_Request_ID="in-the-log", Referer="http://x/?token=secret"
+    )
+    proxy.request('/nowhere/"\\?token=secret', X_Request_ID="also-in-the-log")
+    proxy.raw(b"GET\r\n\r\n")
+    time.sleep(0.1)
+    lines = {line["request_id"]: line for line in proxy.log_lines()}
+    line = lines["in-the-log"]
+    assert (line["path"], line["status"], line["method"]) == ("/api/v1/email/verify", 200, "GET")
+    assert (lines["also-in-the-log"]["path"], lines["also-in-the-log"]["status"]) == ('/nowhere/"\\', 404)
+    assert "secret" not in (proxy.folder / "logs/access.log").read_text()
+
+
+def test_a_log_that_has_grown_is_rotated(proxy: Proxy) -> None:
+    log = proxy.folder / "logs/access.log"
+    names = [f"access.log.{number}" for number in (1, 2, 3, 4)]
+    for name in names:
+        (log.parent / name).write_text(f"{name} before\n")
+    os.truncate(log, 16 * 1024 * 1024)
+    script = [str(REPOSITORY / "nginx/rotate-logs.sh"), str(log.parent), str(proxy.folder / "nginx.pid")]
+    with subprocess.Popen(script) as process:
+        try:
+            deadline = time.monotonic() + 15
+            while not log.exists() or log.stat().st_size > 1024 * 1024:
+                assert time.monotonic() < deadline, "nothing was rotated"
+                time.sleep(0.2)
+        finally:
+            process.terminate()
+    proxy.request("/health", X_Request_ID="after-rotation")
+    time.sleep(0.1)
+    assert proxy.log_lines()[-1]["request_id"] == "after-rotation"
+    assert sorted(path.name for path in log.parent.glob("access.log*")) == ["access.log", *names]
+    assert (log.parent / "access.log.4").read_text() == "access.log.3 before\n"

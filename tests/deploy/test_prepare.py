@@ -1,0 +1,90 @@
+"""What happens before any container starts."""
+
+import os
+import ssl
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from tests.servers import REPOSITORY
+
+# The scripts are run by their path, so they find each other as neighbours.
+sys.path.append(str(REPOSITORY / "deploy/setup"))
+
+import prepare
+from certificate import make_certificate
+
+PRODUCTION = {
+    "APP_ENV": "production",
+    "POSTGRES_PASSWORD": "ours",
+    "RABBITMQ_DEFAULT_PASS": "ours-too",
+    "SMTP_HOST": "mail.example",
+}
+
+
+def test_development_starts_with_the_examples() -> None:
+    prepare.check_settings({"APP_ENV": "development", "POSTGRES_PASSWORD": "postgres-change-me"})
+
+
+def test_production_starts_with_settings_of_its_own() -> None:
+    prepare.check_settings(PRODUCTION)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POSTGRES_PASSWORD", "postgres-change-me"),
+        ("POSTGRES_PASSWORD", ""),
+        ("RABBITMQ_DEFAULT_PASS", "rabbitmq123"),
+        ("SMTP_HOST", ""),
+    ],
+)
+def test_production_refuses_what_the_example_publishes(name: str, value: str) -> None:
+    with pytest.raises(prepare.Refused, match=name):
+        prepare.check_settings(PRODUCTION | {name: value})
+
+
+def test_the_first_start_claims_the_data(tmp_path: Path) -> None:
+    prepare.claim_data(tmp_path)
+    prepare.claim_data(tmp_path)
+    assert (tmp_path / "data/.mode").read_text() == "docker\n"
+
+
+def test_data_of_plain_processes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/.mode").write_text("plain\n")
+    with pytest.raises(prepare.Refused, match="plain mode"):
+        prepare.claim_data(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may hand files over")
+def test_the_services_get_their_folders_with_all_that_is_in_them(tmp_path: Path) -> None:
+    (tmp_path / "logs/user-service").mkdir(parents=True)
+    (tmp_path / "logs/user-service/app.log").touch()
+    prepare.hand_over(tmp_path)
+    for name in ("logs/user-service/app.log", "logs/order-service", "data/sms"):
+        assert (tmp_path / name).stat().st_uid == prepare.SERVICE_USER
+
+
+def test_the_certificate_is_made_once_for_this_machine_and_the_public_name(tmp_path: Path) -> None:
+    make_certificate(tmp_path, "https://shop.example:8443")
+    made = (tmp_path / "cert.pem").read_bytes()
+    make_certificate(tmp_path, "https://another.example")
+    assert (tmp_path / "cert.pem").read_bytes() == made
+    assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
+    names = x509.load_pem_x509_certificate(made).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    assert names.value.get_values_for_type(x509.DNSName) == ["localhost", "shop.example"]
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+        tmp_path / "cert.pem", tmp_path / "key.pem"
+    )
+
+
+def test_an_operators_certificate_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("the operator's")
+    make_certificate(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["cert.pem"]

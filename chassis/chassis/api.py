@@ -165,8 +165,10 @@ class Api:
                 wanted,
             )
             self.routes.append(route)
+            # Flask keeps the dot in an endpoint's name for itself.
+            endpoint = f"{method} {path}".replace(".", "-")
             self.blueprint.add_url_rule(
-                path, f"{method} {path}", _view(route), methods=[method], provide_automatic_options=True
+                path, endpoint, _view(route), methods=[method], provide_automatic_options=True
             )
             return handler
 

@@ -43,3 +43,9 @@ def hit(client: redis.Redis, name: str, *, seconds: int) -> tuple[int, int]:
         pipeline.ttl(key)
         count, _, left = pipeline.execute()
     return int(count), max(1, int(left))
+
+
+def forget(client: redis.Redis, name: str) -> None:
+    """Forget what `hit` has counted of `name`."""
+    with redis_needed():
+        client.delete(f"limit:{name}")

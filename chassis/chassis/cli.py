@@ -2,11 +2,16 @@
 
 import os
 import sys
+import time
 
 import click
 from flask import Flask
 
 from chassis import migrations
+from chassis.db import is_database_away
+from chassis.logs import get_logger
+
+log = get_logger(__name__)
 
 
 def register_commands(app: Flask) -> None:
@@ -16,6 +21,7 @@ def register_commands(app: Flask) -> None:
     def serve() -> None:
         """Migrate the database, then serve HTTP with gunicorn."""
         migrations.migrate(app)
+        prepare(app)
         # In place of this process, so that gunicorn gets the signals.
         os.execv(
             sys.executable,
@@ -32,3 +38,17 @@ def register_commands(app: Flask) -> None:
     def make_migration(message: str) -> None:
         """Write a new revision from what the models say."""
         migrations.make_migration(app, message)
+
+
+def prepare(app: Flask) -> None:
+    """Make what the service says it can't serve without, waiting while the database is away."""
+    while True:
+        try:
+            with app.app_context():
+                app.extensions.get("prepare", lambda: None)()
+            return
+        except Exception as error:
+            if not is_database_away(error):
+                raise
+            log.info("waiting for the database", reason=str(error).splitlines()[0])
+            time.sleep(1)

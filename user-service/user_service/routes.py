@@ -1,0 +1,113 @@
+"""The public routes: accounts, sessions, profile, keys."""
+
+from typing import Any
+
+from flask import current_app, request
+
+from chassis.api import Api
+from chassis.auth import Identity
+from user_service.errors import (
+    AccountDisabled,
+    EmailTaken,
+    InvalidCredentials,
+    InvalidMailToken,
+    InvalidToken,
+    TokenReused,
+    UsernameTaken,
+)
+from user_service.schemas import (
+    JwksView,
+    LoginIn,
+    ProfileIn,
+    RefreshIn,
+    RegisterIn,
+    TokensView,
+    UserView,
+    VerifyEmailIn,
+)
+from user_service.services import accounts, keys, mail_tokens, sessions
+from user_service.services.tools import Tools
+
+api = Api("users")
+well_known = Api("well-known", prefix="")
+
+
+def tools() -> Tools:
+    """Return the app's collaborators."""
+    found: Tools = current_app.extensions["tools"]
+    return found
+
+
+def db_session() -> Any:
+    """Return the request's database session."""
+    return current_app.extensions["edge"].session()
+
+
+@api.post(
+    "/register", who="anyone", body=RegisterIn, answers={201: UserView}, errors=(UsernameTaken, EmailTaken)
+)
+def register(body: RegisterIn) -> object:
+    """Make an account."""
+    tools().attempts.count_request("register", request.remote_addr or "")
+    return accounts.register(db_session(), tools().hasher, **body.model_dump())
+
+
+@api.post(
+    "/login",
+    who="anyone",
+    body=LoginIn,
+    answers={200: TokensView},
+    errors=(InvalidCredentials, AccountDisabled),
+)
+def login(body: LoginIn) -> object:
+    """Sign in with username or e-mail address."""
+    tools().attempts.count_request("login", request.remote_addr or "")
+    return sessions.sign_in(
+        db_session(),
+        tools(),
+        name=body.username,
+        password=body.password,
+        user_agent=request.user_agent.string,
+    )
+
+
+@api.post(
+    "/token/refresh",
+    who="anyone",
+    body=RefreshIn,
+    answers={200: TokensView},
+    errors=(InvalidToken, TokenReused),
+)
+def refresh_token(body: RefreshIn) -> object:
+    """Spend a refresh token for a new pair of tokens."""
+    return sessions.refresh(db_session(), tools(), body.refresh_token)
+
+
+@api.post("/logout", who="user", answers={204: None})
+def logout(user: Identity) -> None:
+    """Sign out of this session."""
+    sessions.sign_out(tools(), user)
+
+
+@api.get("/profile", who="user", answers={200: UserView})
+def get_profile(user: Identity) -> object:
+    """Show one's own account."""
+    return accounts.get_user(db_session(), user.user_id)
+
+
+@api.put("/profile", who="user", body=ProfileIn, answers={200: UserView}, errors=(UsernameTaken,))
+def change_profile(body: ProfileIn, user: Identity) -> object:
+    """Change one's own account."""
+    return accounts.change_profile(db_session(), user.user_id, body.model_dump(exclude_unset=True))
+
+
+@api.post("/email/verify", who="anyone", body=VerifyEmailIn, answers={204: None}, errors=(InvalidMailToken,))
+def verify_email(body: VerifyEmailIn) -> None:
+    """Confirm an e-mail address by the token of a mail."""
+    mail_tokens.verify_email(db_session(), body.token)
+
+
+@well_known.get("/.well-known/jwks.json", who="anyone", answers={200: JwksView})
+def show_keys() -> object:
+    """Show the public keys of access tokens."""
+    return keys.read_key_set(db_session())

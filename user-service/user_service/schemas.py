@@ -1,0 +1,145 @@
+"""What the user service takes and shows."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from chassis.api import Body, View
+from chassis.auth import ACCESS_SECONDS
+from user_service.common_passwords import is_common
+from user_service.names import (
+    EMAIL_LENGTH,
+    NICKNAME_LENGTH,
+    PHONE_PATTERN,
+    USERNAME_LENGTH,
+    clean_email,
+    clean_nickname,
+    clean_phone,
+    clean_username,
+)
+
+
+def lengths(least: int, most: int) -> dict[str, JsonValue]:
+    """Return what the OpenAPI document says of a string's length."""
+    return {"minLength": least, "maxLength": most}
+
+
+def refuse_common(password: str) -> str:
+    """Return the password unless it is one of the 10,000 most common."""
+    if is_common(password):
+        raise ValueError("is too common")
+    return password
+
+
+# The rules measure what is composed (NFC), so the lengths stand in the document alone.
+Username = Annotated[str, AfterValidator(clean_username), Field(json_schema_extra=lengths(*USERNAME_LENGTH))]
+Email = Annotated[
+    str, AfterValidator(clean_email), Field(max_length=EMAIL_LENGTH, json_schema_extra={"format": "email"})
+]
+Phone = Annotated[str, AfterValidator(clean_phone), Field(json_schema_extra={"pattern": PHONE_PATTERN})]
+Nickname = Annotated[
+    str, AfterValidator(clean_nickname), Field(json_schema_extra=lengths(1, NICKNAME_LENGTH))
+]
+NewPassword = Annotated[str, Field(min_length=8, max_length=128), AfterValidator(refuse_common)]
+Locale = Literal["zh-CN", "en"]
+
+
+class RegisterIn(Body):
+    username: Username
+    email: Email
+    password: NewPassword
+    phone: Phone | None = None
+    locale: Locale = "zh-CN"
+
+
+class LoginIn(Body):
+    username: str = Field(max_length=254, description="Username or e-mail address.")
+    password: str = Field(max_length=128)
+
+
+class RefreshIn(Body):
+    refresh_token: str = Field(max_length=200)
+
+
+class ProfileIn(Body):
+    """Only the fields given are changed; null takes phone or nickname away."""
+
+    # The factories are for the schema alone: these may be left out, but not be null.
+    username: Username = Field(default_factory=str)
+    phone: Phone | None = None
+    nickname: Nickname | None = None
+    locale: Locale = Field(default_factory=lambda: "zh-CN")
+
+
+class VerifyEmailIn(Body):
+    token: str = Field(max_length=200)
+
+
+class MailTokenIn(Body):
+    purpose: Literal["verification"] = "verification"
+
+
+class UserView(View):
+    id: int
+    username: str
+    email: str
+    email_verified: bool
+    phone: str | None
+    nickname: str | None
+    locale: Locale
+    role: Literal["customer", "admin"]
+    active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class TokensView(View):
+    access_token: str
+    token_type: Literal["Bearer"] = "Bearer"
+    expires_in: int = ACCESS_SECONDS
+    refresh_token: str
+    user: UserView
+
+
+class JwkView(View):
+    kty: str
+    crv: str
+    x: str
+    kid: str
+    use: str
+    alg: str
+
+
+class JwksView(View):
+    keys: list[JwkView]
+
+
+class InternalUserView(View):
+    """A user as other services see it; `phone` is E.164."""
+
+    user_id: int = Field(validation_alias="id")
+    username: str
+    email: str
+    phone: str | None = Field(validation_alias="phone_e164")
+    locale: Locale
+    role: Literal["customer", "admin"]
+    active: bool
+    email_verified: bool
+
+
+class AdminView(View):
+    id: int
+    email: str
+    locale: Locale
+
+
+class AdminList(View):
+    items: list[AdminView]
+    next_cursor: None = None
+
+
+class MailTokenView(View):
+    token: str
+    email: str
+    expires_at: datetime

@@ -1,0 +1,1 @@
+"""The use-cases of the user service; each is one function and one transaction."""

@@ -1,0 +1,114 @@
+"""The keys that sign access tokens: made once, kept encrypted, published as a JWK set."""
+
+import base64
+import os
+import secrets
+import threading
+import time
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from chassis.auth import ALGORITHM, Identity, sign_access_token
+from chassis.db import transaction
+from chassis.logs import get_logger
+from user_service.models import SigningKey
+
+NONCE_BYTES = 12
+KEPT_SECONDS = 5.0
+
+log = get_logger(__name__)
+
+
+class Vault:
+    """Encrypts private keys (AES-256-GCM); each is bound to its key id."""
+
+    def __init__(self, secret: str) -> None:
+        derived = HKDF(SHA256(), 32, salt=None, info=b"user-service signing keys").derive(secret.encode())
+        self._cipher = AESGCM(derived)
+
+    def close(self, kid: str, key: Ed25519PrivateKey) -> bytes:
+        """Encrypt a private key."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, key.private_bytes_raw(), kid.encode())
+
+    def open(self, kid: str, closed: bytes) -> Ed25519PrivateKey | None:
+        """Decrypt a private key, or return None when it was encrypted under another secret."""
+        nonce, encrypted = closed[:NONCE_BYTES], closed[NONCE_BYTES:]
+        try:
+            return Ed25519PrivateKey.from_private_bytes(self._cipher.decrypt(nonce, encrypted, kid.encode()))
+        except InvalidTag:
+            return None
+
+
+class Signer:
+    """Signs access tokens with the newest key, which it holds for some seconds."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._lock = threading.Lock()
+        self._held: tuple[str, Ed25519PrivateKey] | None = None
+        self._held_since = float("-inf")
+
+    def sign(self, session: Session, identity: Identity) -> str:
+        """Sign the access token of one who is signed in."""
+        kid, key = self._current(session)
+        return sign_access_token(identity, key=key, kid=kid)
+
+    def _current(self, session: Session) -> tuple[str, Ed25519PrivateKey]:
+        with self._lock:
+            held = self._held if time.monotonic() - self._held_since < KEPT_SECONDS else None
+        if held is None:
+            held = ensure_signing_key(session, self._vault)
+            with self._lock:
+                self._held, self._held_since = held, time.monotonic()
+        return held
+
+
+def ensure_signing_key(session: Session, vault: Vault) -> tuple[str, Ed25519PrivateKey]:
+    """Return the newest signing key, made when there is none that this service's secret opens."""
+    with transaction(session) as here:
+        if found := _open_newest(here, vault):
+            return found
+        # One maker at a time; the second finds what the first has made.
+        here.execute(text("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE"))
+        return _open_newest(here, vault) or _make(here, vault)
+
+
+def _open_newest(session: Session, vault: Vault) -> tuple[str, Ed25519PrivateKey] | None:
+    newest = session.scalar(select(SigningKey).order_by(SigningKey.created_at.desc()).limit(1))
+    if newest is None:
+        return None
+    key = vault.open(newest.kid, newest.private_key)
+    if key is None:
+        log.warning("signing key is encrypted under another secret, making a new one", kid=newest.kid)
+        return None
+    return newest.kid, key
+
+
+def _make(session: Session, vault: Vault) -> tuple[str, Ed25519PrivateKey]:
+    kid, key = secrets.token_urlsafe(12), Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes_raw()
+    session.add(SigningKey(kid=kid, public_key=public, private_key=vault.close(kid, key)))
+    log.info("signing key made", kid=kid)
+    return kid, key
+
+
+def read_key_set(session: Session) -> dict[str, Any]:
+    """Return the JWK set of the public keys, newest first."""
+    with transaction(session) as here:
+        keys = here.execute(
+            select(SigningKey.kid, SigningKey.public_key).order_by(SigningKey.created_at.desc())
+        )
+        return {"keys": [_jwk(kid, public) for kid, public in keys]}
+
+
+def _jwk(kid: str, public: bytes) -> dict[str, str]:
+    x = base64.urlsafe_b64encode(public).decode().rstrip("=")
+    return {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": ALGORITHM}

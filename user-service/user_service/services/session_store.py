@@ -1,0 +1,151 @@
+"""Sessions of signed-in people, in Redis: who, since when, and the hash of the one refresh token that counts.
+
+A refresh token is 64 bytes: the session's id, a secret of the session, and a secret of this token.
+Who knows the session's secret but not the current token's holds a spent one.
+"""
+
+import base64
+import binascii
+import hashlib
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from uuid_utils.compat import uuid7
+
+from chassis.auth import deny
+from chassis.cache import redis_needed
+from user_service.errors import InvalidToken, TokenReused
+
+# A session ends when its refresh token was not used for so long.
+SESSION_SECONDS = 30 * 24 * 3600
+MAX_USER_AGENT = 200
+
+# KEYS: the session, its user's sessions. ARGV: hash of the session's secret, of the token's, of the
+# new token's, now, seconds, the session's id. The second check makes a repeated call (its answer was lost on
+# the way, say) succeed again instead of ending the session.
+ROTATE = """
+local kept = redis.call('HMGET', KEYS[1], 'secret', 'token')
+if kept[1] ~= ARGV[1] then return 'unknown' end
+if kept[2] == ARGV[3] then return 'rotated' end
+if kept[2] ~= ARGV[2] then
+    redis.call('DEL', KEYS[1])
+    redis.call('ZREM', KEYS[2], ARGV[6])
+    return 'reused'
+end
+redis.call('HSET', KEYS[1], 'token', ARGV[3], 'used_at', ARGV[4])
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('ZADD', KEYS[2], ARGV[4] + ARGV[5], ARGV[6])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
+return 'rotated'
+"""
+
+
+@dataclass(frozen=True)
+class RefreshToken:
+    """What a refresh token consists of."""
+
+    session_id: str
+    secret: bytes
+    token: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> "RefreshToken":
+        """Read a token, or raise `InvalidToken`."""
+        try:
+            raw = base64.b64decode(text.encode("ascii") + b"==", altchars=b"-_", validate=True)
+        except (UnicodeEncodeError, binascii.Error) as error:
+            raise InvalidToken from error
+        if len(raw) != 64:
+            raise InvalidToken
+        return cls(str(uuid.UUID(bytes=raw[:16])), raw[16:32], raw[32:])
+
+    def succeed(self) -> "RefreshToken":
+        """Make the token that comes after this one."""
+        return RefreshToken(self.session_id, self.secret, secrets.token_bytes(32))
+
+    def __str__(self) -> str:
+        raw = uuid.UUID(self.session_id).bytes + self.secret + self.token
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+class SessionStore:
+    """The sessions in Redis; each method raises `DependencyAway` when Redis is."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._rotate = client.register_script(ROTATE)
+
+    def start(self, user_id: int, user_agent: str) -> RefreshToken:
+        """Start a session and return its first refresh token."""
+        token = RefreshToken(str(uuid7()), secrets.token_bytes(16), secrets.token_bytes(32))
+        now = int(time.time())
+        facts: dict[Any, Any] = {
+            "user_id": user_id,
+            "secret": _hash(token.secret),
+            "token": _hash(token.token),
+            "created_at": now,
+            "used_at": now,
+            "user_agent": user_agent[:MAX_USER_AGENT],
+        }
+        with redis_needed(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hset(_session(token.session_id), mapping=facts)
+            pipeline.expire(_session(token.session_id), SESSION_SECONDS)
+            pipeline.zadd(_sessions(user_id), {token.session_id: now + SESSION_SECONDS})
+            pipeline.zremrangebyscore(_sessions(user_id), "-inf", now)
+            pipeline.expire(_sessions(user_id), SESSION_SECONDS)
+            pipeline.execute()
+        return token
+
+    def find_user(self, token: RefreshToken) -> int:
+        """Return whose session the token is of, or raise `InvalidToken`."""
+        with redis_needed():
+            user_id, secret = self._redis.hmget(_session(token.session_id), "user_id", "secret")
+        if user_id is None or secret != _hash(token.secret):
+            raise InvalidToken
+        return int(user_id)
+
+    def rotate(self, token: RefreshToken, user_id: int) -> RefreshToken:
+        """Spend the token for its successor; one that was spent ends the session."""
+        successor = token.succeed()
+        with redis_needed():
+            outcome = self._rotate(
+                keys=[_session(token.session_id), _sessions(user_id)],
+                args=[
+                    _hash(token.secret),
+                    _hash(token.token),
+                    _hash(successor.token),
+                    int(time.time()),
+                    SESSION_SECONDS,
+                    token.session_id,
+                ],
+            )
+        if outcome == "reused":
+            deny(self._redis, sessions=[token.session_id])
+            raise TokenReused
+        if outcome != "rotated":
+            raise InvalidToken
+        return successor
+
+    def end(self, session_id: str, user_id: int) -> None:
+        """End a session: its access tokens are refused everywhere first, then it is forgotten."""
+        deny(self._redis, sessions=[session_id])
+        with redis_needed(), self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.delete(_session(session_id))
+            pipeline.zrem(_sessions(user_id), session_id)
+            pipeline.execute()
+
+
+def _hash(secret: bytes) -> str:
+    return hashlib.sha256(secret).hexdigest()
+
+
+def _session(session_id: str) -> str:
+    return f"session:{session_id}"
+
+
+def _sessions(user_id: int) -> str:
+    return f"sessions:{user_id}"

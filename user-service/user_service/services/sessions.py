@@ -1,0 +1,63 @@
+"""Signing in and out, and staying signed in."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from chassis.auth import Identity
+from user_service.errors import AccountDisabled, InvalidCredentials, InvalidToken
+from user_service.models import User
+from user_service.names import fold
+from user_service.services.accounts import find_by_name, get_user
+from user_service.services.session_store import RefreshToken
+from user_service.services.tools import Tools
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """What somebody holds who has signed in."""
+
+    access_token: str
+    refresh_token: str
+    user: User
+
+
+def sign_in(session: Session, tools: Tools, *, name: str, password: str, user_agent: str) -> SignedIn:
+    """Start a session for who knows the password of the name or e-mail address.
+
+    An unknown name takes the same steps as a wrong password, so that neither answer nor time tells.
+    """
+    user = find_by_name(session, name)
+    account = f"user {user.id}" if user else f"name {fold(name)}"
+    with tools.hasher.turn():
+        tools.attempts.count_try(account)
+        known = tools.hasher.matches(password, user.password_hash if user else None)
+    if user is None or not known:
+        raise InvalidCredentials
+    tools.attempts.forgive(account)
+    if not user.active:
+        raise AccountDisabled
+    token = tools.sessions.start(user.id, user_agent)
+    return _signed_in(session, tools, user, token)
+
+
+def refresh(session: Session, tools: Tools, refresh_token: str) -> SignedIn:
+    """Spend a refresh token for a new pair; raises `InvalidToken` or `TokenReused`."""
+    token = RefreshToken.parse(refresh_token)
+    user = get_user(session, tools.sessions.find_user(token))
+    if not user.active:
+        tools.sessions.end(token.session_id, user.id)
+        raise InvalidToken
+    # All that may fail comes before the token is spent, or its holder would be left with nothing.
+    access = tools.signer.sign(session, Identity(user.id, token.session_id, user.role))
+    return SignedIn(access, str(tools.sessions.rotate(token, user.id)), user)
+
+
+def sign_out(tools: Tools, identity: Identity) -> None:
+    """End the session on every service; nothing is changed while Redis is away."""
+    tools.sessions.end(identity.session_id, identity.user_id)
+
+
+def _signed_in(session: Session, tools: Tools, user: User, token: RefreshToken) -> SignedIn:
+    access = tools.signer.sign(session, Identity(user.id, token.session_id, user.role))
+    return SignedIn(access, str(token), user)

@@ -57,7 +57,9 @@ class Unsent(Base):
 
     __tablename__ = "outbox"
     __table_args__ = (
-        Index("ix_outbox_held", "subject", "sequence", postgresql_where=text("next_attempt_at IS NOT NULL")),
+        Index("ix_outbox_fresh", "sequence", postgresql_where=text("next_attempt_at IS NULL")),
+        Index("ix_outbox_held", "subject", postgresql_where=text("next_attempt_at IS NOT NULL")),
+        Index("ix_outbox_due", "next_attempt_at", postgresql_where=text("next_attempt_at IS NOT NULL")),
         # Every row is soon dead; vacuum by their number, for the share of a big table would come too late.
         {"postgresql_with": {"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000}},
     )

@@ -28,7 +28,7 @@ reset: ## stop it and delete ./data and ./logs, after asking (YES=1 does not ask
 	@YES=$(YES) scripts/suite.sh reset
 
 demo: ## fill the shop with a few hundred products and a customer
-	@scripts/python.sh scripts/demo.py
+	@scripts/python.sh scripts/demo.py "$$(scripts/suite.sh url)"
 
 test: ## run every check, on servers of its own: lint, types, unit, integration, contract, end to end
 	@scripts/test.sh all

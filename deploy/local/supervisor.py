@@ -55,6 +55,7 @@ killasgroup=true
 {other}
 {user}
 """
+SERVERS = 100  # the priorities of servers are up to this
 UNKNOWN, ALREADY_STARTED, NOT_RUNNING = 10, 60, 70
 
 
@@ -160,8 +161,11 @@ class Supervisor:
         return list(self._rpc.supervisor.getAllProcessInfo())
 
     def shut_down(self) -> None:
-        """Stop all programs, those that were started last first, then the supervisor itself."""
+        """Stop the services, then their servers, each all at once, then the supervisor itself."""
         pid = self._rpc.supervisor.getPID()
+        programs = self._rpc.supervisor.getAllConfigInfo()
+        for is_service in (True, False):
+            self.stop(entry["name"] for entry in programs if (entry["process_prio"] > SERVERS) == is_service)
         self._rpc.supervisor.shutdown()
         deadline = time.monotonic() + 120
         while Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid):

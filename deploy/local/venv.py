@@ -1,6 +1,6 @@
 """The virtual environment: made when missing, filled when the pinned requirements changed.
 
-    python -m deploy.local.venv requirements-dev.txt        (prints where it is)
+python -m deploy.local.venv requirements-dev.txt        (prints where it is)
 """
 
 import hashlib

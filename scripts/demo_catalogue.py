@@ -1,4 +1,4 @@
-"""A believable catalogue: the things of demo_catalogue.tsv, in three makes each, in Chinese and in English."""
+"""A believable catalogue: the things of demo_catalogue.tsv, three makes each, in both languages."""
 
 import csv
 import zlib

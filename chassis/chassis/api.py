@@ -246,7 +246,7 @@ def _run_once(edge: Edge, route: Route, once: Once, given: dict[str, Any]) -> Re
         if status not in REMEMBERED_REFUSALS:
             once.free(session)
             raise
-        response = problem_response(status, code, str(error), error.members)
+        response = problem_response(status, code, str(error), error.members, error.headers)
         once.remember_refusal(session, status, response.get_data())
         return response
     except BaseException:

@@ -23,14 +23,21 @@ PROBLEM_JSON = "application/problem+json"
 class DomainError(Exception):
     """A rule of the business says no.
 
-    Keyword arguments become further members of the problem document.
+    Keyword arguments become further members of the problem document; `retry_after` says after how
+    many seconds it may say yes.
     """
 
     detail: ClassVar[str] = ""
+    retry_after: ClassVar[int | None] = None
 
     def __init__(self, detail: str | None = None, **members: Any) -> None:
         super().__init__(detail or self.detail or type(self).__name__)
         self.members = members
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's further headers."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
 class NotFound(DomainError):

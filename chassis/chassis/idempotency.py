@@ -9,7 +9,19 @@ from uuid import UUID, uuid4
 
 import orjson
 from psycopg2 import errors as pg
-from sqlalchemy import BigInteger, DateTime, Index, String, Text, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Index,
+    String,
+    Text,
+    and_,
+    delete,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -135,6 +147,13 @@ class Once:
             )
         return in_progress() if row.status is None else Replayed(row)
 
+    def hold(self, session: Session) -> None:
+        """Keep the claim to the transaction's end; raise `ClaimLost` if it is."""
+        if self.key is None:
+            return
+        if session.scalar(select(IdempotencyKey.key).where(self._mine()).with_for_update()) is None:
+            raise ClaimLost
+
     def reply(self, session: Session, status: int, value: Any, location: str | None = None) -> None:
         """Store the reply in the use-case's last transaction; raise `ClaimLost` if the claim is."""
         self._store(session, status, self._render(status, value), location)
@@ -170,25 +189,24 @@ class Once:
         if self._settled:
             return
         self._settled = True
-        mine = (IdempotencyKey.user_id == self.user_id) & (IdempotencyKey.key == self.key)
         with transaction(session):
-            session.execute(
-                delete(IdempotencyKey).where(
-                    mine, IdempotencyKey.owner == self.owner, IdempotencyKey.status.is_(None)
-                )
-            )
+            session.execute(delete(IdempotencyKey).where(self._mine()))
+
+    def _mine(self) -> ColumnElement[bool]:
+        """Tell the key's row while this request's claim stands and has no reply."""
+        return and_(
+            IdempotencyKey.user_id == self.user_id,
+            IdempotencyKey.key == self.key,
+            IdempotencyKey.owner == self.owner,
+            IdempotencyKey.status.is_(None),
+        )
 
     def _store(self, session: Session, status: int, body: str, location: str | None) -> None:
         if self.key is None:
             return
         statement = (
             update(IdempotencyKey)
-            .where(
-                IdempotencyKey.user_id == self.user_id,
-                IdempotencyKey.key == self.key,
-                IdempotencyKey.owner == self.owner,
-                IdempotencyKey.status.is_(None),
-            )
+            .where(self._mine())
             .values(status=status, body=body, location=location)
             .returning(IdempotencyKey.key)
         )

@@ -152,7 +152,7 @@ def _handle_errors(app: Flask, edge: Chassis) -> None:
     @app.errorhandler(DomainError)
     def domain_error(error: DomainError) -> ResponseReturnValue:
         status, code = lookup(error, edge.error_table)
-        return problem_response(status, code, str(error), error.members)
+        return problem_response(status, code, str(error), error.members, error.headers)
 
     @app.errorhandler(Refusal)
     def refusal(error: Refusal) -> ResponseReturnValue:

@@ -1,0 +1,54 @@
+"""The order service: carts, orders, payments, refunds."""
+
+from functools import partial
+
+from flask import Flask
+
+from chassis.idempotency import purge_keys
+from chassis.service import create_service
+from chassis.worker import Job, WorkerPlan
+from order_service import routes
+from order_service.clients import ProductService
+from order_service.config import Settings
+from order_service.errors import ERROR_TABLE
+from order_service.models import db
+from order_service.payments.registry import Providers
+from order_service.payments.sandbox import Sandbox
+from order_service.services.abandoning import release_reservations, sweep_intents
+from order_service.services.desk import Desk
+from order_service.services.expiry import expire_orders
+from order_service.services.refunds import finish_refunds
+from order_service.services.settling import settle_payments
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the order service."""
+    settings = settings or Settings()  # type: ignore[call-arg]
+    app = create_service(settings, db, apis=routes.APIS, error_table=ERROR_TABLE, import_name=__name__)
+    desk = make_desk(settings)
+    app.extensions["desk"] = desk
+    app.extensions["worker"] = WorkerPlan(jobs=make_jobs(desk))
+    return app
+
+
+def make_desk(settings: Settings) -> Desk:
+    """Wire the collaborators of the use-cases."""
+    providers = [Sandbox(lambda: db.engine)]
+    return Desk(
+        products=ProductService(settings.product_service_url, settings.order_product_key.get_secret_value()),
+        providers=Providers(providers, offer_test_methods=settings.offers_test_methods),
+        currency=settings.currency,
+        payment_timeout=settings.payment_timeout,
+    )
+
+
+def make_jobs(desk: Desk) -> list[Job]:
+    """List what the worker does from time to time."""
+    return [
+        Job("sweep intents", 2, sweep_intents),
+        Job("release reservations", 1, partial(release_reservations, desk=desk)),
+        Job("expire orders", 1, expire_orders),
+        Job("settle payments", 1, partial(settle_payments, desk=desk)),
+        Job("finish refunds", 1, partial(finish_refunds, desk=desk)),
+        Job("purge idempotency keys", 60, purge_keys),
+    ]

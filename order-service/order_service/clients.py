@@ -1,0 +1,182 @@
+"""Calls to the product service."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from typing import Any, TypeVar
+from uuid import UUID
+
+import orjson
+import urllib3
+from pydantic import BaseModel, ValidationError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+)
+
+from chassis import context
+from chassis.auth import sign_service_token
+from chassis.errors import DependencyAway
+from chassis.logs import get_logger
+from chassis.money import MoneyIn
+from order_service.errors import InsufficientStock, ReservationReleased
+
+CONNECT_SECONDS = 0.3
+READ_SECONDS = 2.0
+# Refused, reset, or a kept connection gone stale; never a silence, which would wait twice.
+WORTH_A_RETRY = (NewConnectionError, ConnectTimeoutError, ProtocolError)
+PEER = "product service"
+
+Lines = Sequence[dict[str, int]]
+A = TypeVar("A", bound=BaseModel)
+
+log = get_logger(__name__)
+
+
+class ReservedItem(BaseModel):
+    """A line that is held for an order, with its price and name of that moment."""
+
+    product_id: int
+    sku: str
+    name: str
+    unit_price: MoneyIn
+    quantity: int
+
+
+class Product(BaseModel):
+    """A product as it is now."""
+
+    product_id: int
+    sku: str
+    name: str
+    price: MoneyIn
+    image_url: str | None = None
+    available: int
+    status: str
+
+    @property
+    def is_active(self) -> bool:
+        """Tell whether it can be ordered."""
+        return self.status == "active"
+
+    @property
+    def unit_price(self) -> Decimal:
+        """Its price of today."""
+        return self.price
+
+
+class _Reservation(BaseModel):
+    items: list[ReservedItem]
+
+
+class _Products(BaseModel):
+    items: list[Product]
+
+
+class ProductService:
+    """The product service; whatever leaves its answer open is `DependencyAway`."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url, self._key = url, key
+        self._pool = urllib3.PoolManager(maxsize=16)
+
+    def reserve(self, order_id: UUID, lines: Lines) -> dict[int, ReservedItem]:
+        """Hold the lines for an order, all or none; return them by product.
+
+        Raises `InsufficientStock` when nothing is held, `ReservationReleased` when nothing will ever be.
+        """
+        body = {"order_id": str(order_id), "items": list(lines)}
+        status, answer = self._call("POST", "/internal/v1/reservations", "reservations.write", body)
+        if status == 409:
+            raise _refusal(answer)
+        held = {item.product_id: item for item in self._read(status, (200, 201), answer, _Reservation).items}
+        if {p: item.quantity for p, item in held.items()} != {x["product_id"]: x["quantity"] for x in lines}:
+            log.error("product service holds other lines than asked for", order_id=str(order_id))
+            raise DependencyAway(PEER)
+        return held
+
+    def release(self, order_id: UUID) -> None:
+        """Give back what is held for an order, and whatever a late call may still want to hold."""
+        status, _ = self._call("DELETE", f"/internal/v1/reservations/{order_id}", "reservations.write", None)
+        if status != 204:
+            log.error("product service answered unexpectedly", status=status)
+            raise DependencyAway(PEER)
+
+    def lookup(self, product_ids: Sequence[int]) -> dict[int, Product]:
+        """Return those of the products that exist."""
+        body = {"ids": list(product_ids)}
+        status, answer = self._call("POST", "/internal/v1/products/lookup", "products.read", body)
+        return {
+            product.product_id: product for product in self._read(status, (200,), answer, _Products).items
+        }
+
+    def _read(self, status: int, good: Sequence[int], answer: bytes, model: type[A]) -> A:
+        if status in good:
+            try:
+                return model.model_validate_json(answer)
+            except ValidationError as error:
+                log.error("product service answered unexpectedly", reason=str(error))
+                raise DependencyAway(PEER) from error
+        log.error("product service answered unexpectedly", status=status)
+        raise DependencyAway(PEER)
+
+    def _call(self, method: str, path: str, scope: str, body: Any) -> tuple[int, bytes]:
+        headers = {
+            "Authorization": "Bearer " + self._token(scope),
+            "Content-Type": "application/json",
+            "X-Request-ID": context.request_id.get(),
+            "traceparent": context.traceparent.get(),
+        }
+        sent = None if body is None else orjson.dumps(body)
+
+        def send() -> tuple[int, bytes]:
+            answer = self._pool.request(
+                method,
+                self._url + path,
+                body=sent,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=_left(CONNECT_SECONDS), read=_left(READ_SECONDS)),
+                retries=False,
+                redirect=False,
+            )
+            return answer.status, answer.data
+
+        return _twice(send)
+
+    def _token(self, scope: str) -> str:
+        return sign_service_token(self._key, issuer="order-service", audience="product-service", scope=scope)
+
+
+def _twice(send: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+    """Send; once more when the connection failed: every call here may be repeated."""
+    try:
+        try:
+            return send()
+        except NameResolutionError:
+            raise
+        except WORTH_A_RETRY:
+            time.sleep(random.uniform(0, 0.05))
+            return send()
+    except HTTPError as error:
+        log.warning("product service did not answer", reason=type(error).__name__)
+        raise DependencyAway(PEER) from error
+
+
+def _left(at_most: float) -> float:
+    return max(0.01, context.seconds_left(at_most))
+
+
+def _refusal(answer: bytes) -> Exception:
+    try:
+        problem: dict[str, Any] = orjson.loads(answer)
+        if problem.get("code") == "reservation_released":
+            return ReservationReleased()
+        if problem.get("code") == "insufficient_stock":
+            return InsufficientStock(items=problem["items"])
+    except (orjson.JSONDecodeError, KeyError, AttributeError) as error:
+        log.error("product service answered unexpectedly", reason=type(error).__name__)
+    return DependencyAway(PEER)

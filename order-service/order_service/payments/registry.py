@@ -1,0 +1,21 @@
+"""Which providers there are, and which of them buyers may use."""
+
+from collections.abc import Iterable
+
+from order_service.payments.base import Provider
+
+
+class Providers:
+    """The shop's payment providers; one that is not offered still settles what it began."""
+
+    def __init__(self, providers: Iterable[Provider], *, offer_test_methods: bool) -> None:
+        self._all = {provider.method: provider for provider in providers}
+        self.offered = [p for p in self._all.values() if p.moves_money or offer_test_methods]
+
+    def find(self, method: str) -> Provider:
+        """Return the provider of a payment that was made with it."""
+        return self._all[method]
+
+    def find_offered(self, method: str) -> Provider | None:
+        """Return the provider of a method that buyers may use."""
+        return next((provider for provider in self.offered if provider.method == method), None)

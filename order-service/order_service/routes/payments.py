@@ -1,0 +1,42 @@
+"""Paying."""
+
+from typing import Any
+from uuid import UUID
+
+from chassis.api import Answer, Api
+from chassis.auth import Identity
+from chassis.idempotency import Once
+from order_service.errors import OrderNotPayable, PaymentDeclined, PaymentInProgress
+from order_service.routes.wiring import desk
+from order_service.schemas import BegunPaymentOrderView, MethodsView, OrderView, PayIn
+from order_service.services import db, paying
+
+api = Api("payments")
+
+
+@api.post(
+    "/orders/<uuid:order_id>/pay",
+    who="user",
+    body=PayIn,
+    answers={200: OrderView, 202: BegunPaymentOrderView},
+    errors=(PaymentDeclined, PaymentInProgress, OrderNotPayable),
+    idempotent=True,
+)
+def pay_order(body: PayIn, user: Identity, once: Once, order_id: UUID) -> Answer:
+    """Pay an order; 202 when the provider finishes later."""
+    order, finished = paying.pay_order(
+        db.session,
+        desk(),
+        once,
+        user_id=user.user_id,
+        order_id=order_id,
+        method=body.method,
+        token=body.token,
+    )
+    return Answer(200 if finished else 202, order)
+
+
+@api.get("/payments/methods", who="anyone", answers={200: MethodsView})
+def list_methods() -> Any:
+    """List the ways to pay."""
+    return {"items": paying.list_methods(desk())}

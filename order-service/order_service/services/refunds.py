@@ -1,0 +1,149 @@
+"""Money on its way back: durable before the provider hears of it, finished whatever happens."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from chassis.db import transaction
+from chassis.events import record
+from chassis.idempotency import Once
+from chassis.logs import get_logger
+from order_service.errors import RefundRefused
+from order_service.events import order_cancelled, order_refunded
+from order_service.models import Order, Payment, Refund, now
+from order_service.payments.base import Repayment, Unknown
+from order_service.services.desk import Desk, lock_order, refuse
+
+# Longer than the request itself takes to ask the provider.
+FIRST_TRY = timedelta(seconds=10)
+TRIED_AT_ONCE = 10
+LONGEST_PAUSE = 15
+
+log = get_logger(__name__)
+
+
+def refund_order(
+    session: Session, desk: Desk, once: Once, *, order_id: UUID, amount: Decimal | None, reason: str
+) -> tuple[Order, bool]:
+    """Give money back, all that is left without an amount; return the order and whether it is done."""
+    with transaction(session) as here:
+        order = lock_order(here, order_id)
+        refund_id = once.claim(here)
+        refund = here.get(Refund, refund_id) if once.resumed else None
+        if refund is None:
+            payment = order.refundable_payment()
+            wanted = payment.left if amount is None else amount
+            refund = open_refund(here, order, payment, wanted, reason=reason, refund_id=refund_id)
+    return _conclude(session, once, refund, ask_refund(desk, order, refund))
+
+
+def open_refund(
+    session: Session,
+    order: Order,
+    payment: Payment,
+    amount: Decimal,
+    *,
+    reason: str,
+    refund_id: UUID | None = None,
+    due: datetime | None = None,
+) -> Refund:
+    """Set an amount aside and write its refund; the order is locked. Without `due` the caller drives it."""
+    payment.begin_refund(amount)
+    refund = Refund(
+        payment_id=payment.id,
+        order_id=order.id,
+        amount=amount,
+        reason=reason,
+        status="processing",
+        next_try_at=due or now() + FIRST_TRY,
+    )
+    if refund_id is not None:
+        refund.id = refund_id
+    session.add(refund)
+    return refund
+
+
+def ask_refund(desk: Desk, order: Order, refund: Refund) -> Repayment | None:
+    """Ask the provider for a refund, outside any transaction; None when it gives no definite answer."""
+    payment = order.get_payment(refund.payment_id)
+    if not refund.is_open:
+        return None
+    provider = desk.providers.find(payment.method)
+    try:
+        return provider.refund(
+            refund.id, payment_id=payment.id, amount=refund.amount, currency=payment.currency
+        )
+    except Unknown as error:
+        log.warning("refund unknown", refund_id=str(refund.id), reason=str(error))
+        return None
+
+
+def record_repayment(session: Session, order: Order, refund: Refund, answer: Repayment | None) -> None:
+    """Note what the provider says of a refund; the order is locked."""
+    if not refund.is_open or answer is None or answer.status == "processing":
+        return
+    payment = order.get_payment(refund.payment_id)
+    if answer.status == "refused":
+        log.error("refund refused", refund_id=str(refund.id), order_id=str(order.id), reason=answer.reason)
+        refund.refuse()
+        payment.drop_refund(refund.amount)
+        return
+    refund.finish()
+    payment.finish_refund(refund.amount)
+    record(session, order_refunded(order, refund))
+    if order.status == "paid" and payment.status == "refunded":
+        order.cancel()
+        record(session, order_cancelled(order, "refunded"))
+
+
+def _conclude(session: Session, once: Once, begun: Refund, answer: Repayment | None) -> tuple[Order, bool]:
+    refusal = None
+    with transaction(session) as here:
+        order, refund = _lock(here, begun)
+        record_repayment(here, order, refund, answer)
+        if refund.status == "refused":
+            refusal = RefundRefused()
+            refuse(here, once, refusal)
+        else:
+            once.reply(here, 202 if refund.is_open else 200, order)
+    if refusal is not None:
+        raise refusal
+    return order, not refund.is_open
+
+
+def drive_refund(session: Session, desk: Desk, begun: Refund) -> Order:
+    """Ask the provider for a refund and note the answer; return the order."""
+    with transaction(session) as here:
+        order = here.get_one(Order, begun.order_id)
+    answer = ask_refund(desk, order, begun)
+    with transaction(session) as here:
+        order, refund = _lock(here, begun)
+        record_repayment(here, order, refund, answer)
+    return order
+
+
+def finish_refunds(session: Session, desk: Desk) -> bool:
+    """Go on with refunds that have no definite answer yet; a periodic job."""
+    due = (
+        select(Refund)
+        .where(Refund.status == "processing", Refund.next_try_at <= now())
+        .order_by(Refund.next_try_at)
+        .limit(TRIED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    with transaction(session) as here:
+        refunds = here.scalars(due).all()
+        for refund in refunds:
+            refund.put_off(now(), longest=LONGEST_PAUSE)
+    for refund in refunds:
+        drive_refund(session, desk, refund)
+    return len(refunds) == TRIED_AT_ONCE
+
+
+def _lock(session: Session, begun: Refund) -> tuple[Order, Refund]:
+    order = lock_order(session, begun.order_id)
+    return order, session.get_one(Refund, begun.id, populate_existing=True)

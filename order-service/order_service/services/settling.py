@@ -1,0 +1,112 @@
+"""What a provider says of a payment becomes true here: at once, later, or when nobody expects it any more."""
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from chassis.db import transaction
+from chassis.events import record
+from chassis.logs import get_logger
+from order_service.events import order_paid
+from order_service.models import LIVE, Order, Payment, now
+from order_service.payments.base import Charge, Unknown
+from order_service.services.desk import Desk, lock_order
+from order_service.services.refunds import open_refund
+
+# How long a payment under way may hold up the expiry of its order.
+GRACE = timedelta(minutes=10)
+CHECKED_AT_ONCE = 10
+LONGEST_PAUSE = 15
+
+log = get_logger(__name__)
+
+
+def record_charge(session: Session, order: Order, payment: Payment, charge: Charge) -> None:
+    """Note what the provider says of a payment; the order is locked.
+
+    Any news may come twice, late or out of order. Money that came is never lost from sight: it pays the
+    order, or it goes back by itself.
+    """
+    if charge.status == "captured":
+        _record_capture(session, order, payment)
+    elif not payment.is_live:
+        return
+    elif charge.status == "declined":
+        payment.decline(charge.reason)
+    elif charge.status == "cancelled":
+        payment.fail("cancelled at the provider")
+    elif charge.status == "requires_action":
+        payment.require_action(charge.redirect_url, charge.client_secret)
+
+
+def _record_capture(session: Session, order: Order, payment: Payment) -> None:
+    if payment.has_money:
+        return
+    payment.capture()
+    if order.status == "pending" and order.live_payment is None:
+        order.pay(now())
+        record(session, order_paid(order, payment))
+        return
+    log.warning("payment came too late and goes back", order_id=str(order.id), payment_id=str(payment.id))
+    open_refund(session, order, payment, payment.left, reason="late_payment", due=now())
+
+
+def settle_payments(session: Session, desk: Desk) -> bool:
+    """Ask the providers for what became of payments under way; a periodic job."""
+    payments = _take_due(session)
+    for payment in payments:
+        settle_payment(session, desk, payment)
+    return len(payments) == CHECKED_AT_ONCE
+
+
+def _take_due(session: Session) -> list[Payment]:
+    """Take payments that are to be looked at, and put each off in case that it has no answer yet."""
+    due = (
+        select(Payment)
+        .where(Payment.status.in_(LIVE), Payment.next_check_at <= now())
+        .order_by(Payment.next_check_at)
+        .limit(CHECKED_AT_ONCE)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    with transaction(session) as here:
+        payments = list(here.scalars(due).all())
+        for payment in payments:
+            payment.put_off(now(), longest=LONGEST_PAUSE)
+    return payments
+
+
+def settle_payment(session: Session, desk: Desk, payment: Payment) -> None:
+    """Ask the provider for one payment, stop it there when the order can't wait for it, note the answer."""
+    charge = _ask(desk, payment, stop=_is_waiting_in_vain(session, payment.order_id, now()))
+    if charge is None:
+        return
+    with transaction(session) as here:
+        order = lock_order(here, payment.order_id)
+        record_charge(here, order, order.get_payment(payment.id), charge)
+
+
+def _ask(desk: Desk, payment: Payment, *, stop: bool) -> Charge | None:
+    """Return the provider's answer, None while there is no definite one.
+
+    What never arrived there is cancelled under its own id, so that it can't arrive any more.
+    """
+    provider = desk.providers.find(payment.method)
+    try:
+        charge = provider.lookup(payment.id)
+        if charge is None or (stop and charge.status in LIVE):
+            charge = provider.cancel(payment.id)
+    except Unknown as error:
+        log.warning("payment still unknown", payment_id=str(payment.id), reason=str(error))
+        return None
+    return charge
+
+
+def _is_waiting_in_vain(session: Session, order_id: UUID, at: datetime) -> bool:
+    """Tell whether the order is cancelled, or waits longer than an order may."""
+    with transaction(session) as here:
+        statement = select(Order.status, Order.expires_at).where(Order.id == order_id)
+        status, expires_at = here.execute(statement).one()
+    return status != "pending" or expires_at is None or expires_at + GRACE <= at

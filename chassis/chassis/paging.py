@@ -45,7 +45,7 @@ def fetch_page(
 ) -> Page[Any]:
     """Fetch the page after `cursor`, ordered by `keys`, in one statement.
 
-    `keys` are columns of the selected entity that together are unique and not null;
+    `keys` are columns or labelled expressions that together are unique and not null;
     all go the same way, so that one composite index serves. Raises 400 `invalid_cursor`.
     """
     name = ("-" if descending else "+") + ",".join(key.key for key in keys)
@@ -54,10 +54,10 @@ def fetch_page(
         values = _decode(cursor, name, keys)
         statement = statement.where(after < tuple_(*values) if descending else after > tuple_(*values))
     order = [key.desc() if descending else key.asc() for key in keys]
-    rows = session.scalars(statement.order_by(*order).limit(limit + 1)).all()
-    if len(rows) <= limit:
-        return Page(rows)
-    return Page(rows[:limit], _encode(name, [getattr(rows[limit - 1], key.key) for key in keys]))
+    # The keys are fetched beside the entity: an expression is none of its attributes.
+    rows = session.execute(statement.add_columns(*keys).order_by(*order).limit(limit + 1)).all()
+    items = [row[0] for row in rows[:limit]]
+    return Page(items, _encode(name, rows[limit - 1][-len(keys) :]) if len(rows) > limit else None)
 
 
 def _encode(name: str, values: Sequence[Any]) -> str:

@@ -1,0 +1,5 @@
+"""Alembic's entry: the chassis runs it."""
+
+from chassis.migrations import run_env
+
+run_env()

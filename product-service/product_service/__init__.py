@@ -1,0 +1,26 @@
+"""The product service: the catalogue and its stock."""
+
+from flask import Flask
+
+from chassis.service import create_service
+from chassis.worker import WorkerPlan
+from product_service.config import Settings
+from product_service.consumers import ORDER_EVENTS
+from product_service.errors import ERROR_TABLE
+from product_service.models import db
+from product_service.routes import APIS
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the product service."""
+    settings = settings or Settings()  # type: ignore[call-arg]
+    app = create_service(
+        settings,
+        db,
+        apis=APIS,
+        error_table=ERROR_TABLE,
+        peer_keys={"order-service": settings.order_product_key.get_secret_value()},
+        import_name=__name__,
+    )
+    app.extensions["worker"] = WorkerPlan(consumers=[ORDER_EVENTS])
+    return app

@@ -1,0 +1,44 @@
+"""What the order service asks of the stock."""
+
+from uuid import UUID
+
+from chassis.api import Answer, Api
+from product_service.errors import InsufficientStock, ReservationReleased
+from product_service.schemas import LookupIn, OfferList, ReservationIn, ReservationView
+from product_service.services import db, reservations
+
+api = Api("internal", prefix="/internal/v1")
+
+
+@api.post(
+    "/reservations",
+    who="service",
+    scope="reservations.write",
+    body=ReservationIn,
+    answers={201: ReservationView, 200: ReservationView},
+    errors=(InsufficientStock, ReservationReleased),
+)
+def reserve(body: ReservationIn) -> Answer:
+    """Take an order's pieces out of the stock, all or none; once more answers the same."""
+    lines = [(line.product_id, line.quantity) for line in body.items]
+    taken = reservations.reserve(db.session, body.order_id, lines)
+    return Answer(201 if taken.is_new else 200, taken)
+
+
+@api.delete("/reservations/<uuid:order_id>", who="service", scope="reservations.write", answers={204: None})
+def release(order_id: UUID) -> Answer:
+    """Give an order's pieces back, once; an unknown order's id is closed to a late reservation."""
+    reservations.release(db.session, order_id)
+    return Answer(204)
+
+
+@api.post(
+    "/products/lookup",
+    who="service",
+    scope="products.read",
+    body=LookupIn,
+    answers={200: OfferList},
+)
+def look_up(body: LookupIn) -> object:
+    """Tell today's name, price and availability of the products that are known."""
+    return {"items": reservations.look_up(db.session, body.ids)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploy.local import accounts
 from deploy.local.errors import SetupError
+from deploy.local.processes import are_connected, family
 from deploy.local.programs import Program
 from deploy.local.supervisor import Supervisor
 
@@ -35,10 +36,19 @@ def heart_beats(worker: Program) -> Check:
     """Return a check that every thread of a worker is alive."""
 
     def check() -> bool:
-        command = [worker.command[0], "worker-health"]
-        environment = dict(worker.environment)
-        asked = accounts.run_as(worker.owner, command, cwd=worker.directory, env=environment)
+        command = [str(Path(worker.command[0]).with_name("python")), "-m", "chassis.heartbeats"]
+        asked = accounts.run_as(worker.owner, command, cwd=worker.directory, env=worker.environment)
         return asked.returncode == 0
+
+    return check
+
+
+def is_connected(name: str, port: int, supervisor: Supervisor) -> Check:
+    """Return a check that a program has a connection to a local server."""
+
+    def check() -> bool:
+        pids = [entry["pid"] for entry in supervisor.status() if entry["name"] == name and entry["pid"]]
+        return any(are_connected(family(pid), port) for pid in pids)
 
     return check
 

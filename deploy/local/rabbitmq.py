@@ -88,6 +88,8 @@ class RabbitMQ:
             "RABBITMQ_FEATURE_FLAGS_FILE": str(self.data / "feature_flags"),
             "RABBITMQ_DIST_PORT": str(self.distribution_port),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
+            # Erlang reserves memory for as many files and sockets as it may open.
+            "ERL_MAX_PORTS": "8192",
             "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }

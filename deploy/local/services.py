@@ -62,6 +62,7 @@ def environment(service: str, settings: Settings, place: Place) -> dict[str, str
         "PYTHONUNBUFFERED": "1",
         # Flask would look for a .env in every folder above, where all secrets of the suite are.
         "FLASK_SKIP_DOTENV": "1",
+        "TMPDIR": str(place.layout.data / "tmp"),
         "BIND_HOST": "127.0.0.1",
         "PORT": str(ports[f"{upper}_SERVICE_PORT"]),
         "LOG_DIR": str(place.layout.logs / f"{service}-service"),

@@ -36,6 +36,10 @@ class Settings:
         """Return a setting that may be left empty."""
         return self._values.get(name) or default
 
+    def all(self) -> Mapping[str, str]:
+        """Return every setting."""
+        return self._values
+
     def port(self, name: str, default: int) -> int:
         """Return a port number."""
         text = self.get(name, str(default))

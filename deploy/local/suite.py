@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.local import accounts, addresses, release
 from deploy.local.errors import SetupError
-from deploy.local.health import Check, answers, heart_beats, wait_until_well
+from deploy.local.health import Check, answers, heart_beats, is_connected, wait_until_well
 from deploy.local.layout import Layout
 from deploy.local.nginx import Nginx
 from deploy.local.postgres import Postgres
@@ -20,6 +20,7 @@ from deploy.local.services import CELERY, SERVICES, Place, mail_catcher, service
 from deploy.local.settings import Settings
 from deploy.local.supervisor import Supervisor
 from deploy.local.venv import ready_venv
+from deploy.setup.checks import Refused, check_settings
 
 LOCAL_SHOP = "http://localhost"
 
@@ -63,6 +64,7 @@ class Suite:
 
     def up(self) -> None:
         """Start what is not running and anew what has changed; return when all is well."""
+        self._check_settings()
         addresses.refuse_taken(self.ports, self.known_ports())
         accounts.create_services_account()
         self.layout.prepare()
@@ -76,6 +78,12 @@ class Suite:
         self._set_up_broker(place.venv)
         wait_until_well(self._checks(services), self.supervisor, self.layout.logs)
         release.delete_others(place.code)
+
+    def _check_settings(self) -> None:
+        try:
+            check_settings(self.settings.all())
+        except Refused as refusal:
+            raise SetupError(str(refusal)) from None
 
     def known_ports(self) -> dict[str, int]:
         """Return the ports that our own processes have while they run."""
@@ -114,7 +122,8 @@ class Suite:
 
     def _prepare_services(self, place: Place) -> list[Program]:
         owner = accounts.account(accounts.SERVICES)
-        self.layout.folder("sms", owner)
+        for name in ("sms", "tmp"):
+            self.layout.folder(name, owner)
         for name in SERVICES:
             self.layout.log_folder(f"{name}-service", owner)
         return service_programs(self.settings, place)
@@ -153,6 +162,7 @@ class Suite:
             for program in services
             if program.name != CELERY
         }
+        checks[CELERY] = is_connected(CELERY, self.ports["RABBITMQ_PORT"], self.supervisor)
         checks["nginx"] = answers(local.format(self.ports["HTTP_PORT"], "/health"))
         if "MAIL_PORT" in self.ports:
             checks["maildev"] = answers(local.format(self.ports["MAIL_PORT"], "/healthz"))

@@ -5,34 +5,16 @@ Runs as root of a container without a network, in ROOT (the folder that holds `d
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from certificate import make_certificate
+from checks import Refused, check_settings
 
 # The user that our own images run as.
 SERVICE_USER = 10001
 SERVICES = ("user-service", "product-service", "order-service", "notification-service")
 OWNED_BY_SERVICES = (*(f"logs/{service}" for service in SERVICES), "data/sms")
 MODE = "docker"
-# No service receives these two, so nobody else would notice the values of .env.example.
-ADMINISTRATION = ("POSTGRES_PASSWORD", "RABBITMQ_DEFAULT_PASS")
-
-
-class Refused(Exception):
-    """The suite must not start like this; the text says why in one sentence."""
-
-
-def check_settings(settings: Mapping[str, str]) -> None:
-    """Refuse a production start on published passwords or without a mail server."""
-    if settings.get("APP_ENV") != "production":
-        return
-    for name in ADMINISTRATION:
-        secret = settings.get(name, "")
-        if secret in ("", "rabbitmq123") or secret.endswith("-change-me"):
-            raise Refused(f"APP_ENV=production, but {name} in .env is still the example's: choose another.")
-    if not settings.get("SMTP_HOST"):
-        raise Refused("APP_ENV=production, but SMTP_HOST in .env is empty: name the server that sends mail.")
 
 
 def claim_data(root: Path) -> None:

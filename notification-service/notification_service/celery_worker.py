@@ -1,0 +1,88 @@
+"""The Celery worker's own parts: a consumer that declares nothing, signs of life, logs."""
+
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from celery.worker import consumer
+
+from chassis.heartbeats import write_heartbeat
+from chassis.logs import configure_logs, get_logger
+from notification_service.celery_health import heartbeat_file
+from notification_service.config import Settings
+
+SIGN_SECONDS = 5
+
+log = get_logger(__name__)
+
+
+class SignsOfLife(bootsteps.StartStopStep):
+    """Leaves a sign of life every 5 s while the event loop runs and the broker is there."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
+        self._timer: Any = None
+        super().__init__(parent, **kwargs)
+
+    def start(self, parent: Any) -> None:
+        """Begin, once tasks are being consumed."""
+        log.info("celery consumes")
+        self._leave()
+        self._timer = parent.timer.call_repeatedly(SIGN_SECONDS, self._leave)
+
+    def stop(self, parent: Any) -> None:
+        """End: without its broker the worker is not healthy."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _leave(self) -> None:
+        try:
+            write_heartbeat(Path(heartbeat_file()), [])
+        except OSError as error:
+            log.error("heartbeat not written", reason=str(error))
+
+
+class Consumer(consumer.Consumer):
+    """A consumer that takes tasks and does nothing else on the broker.
+
+    Remote control, gossip, mingle and events need queues of their own, and delayed delivery two
+    dozen; this worker's user may declare none.
+    """
+
+    class Blueprint(consumer.Consumer.Blueprint):
+        """The steps that are left."""
+
+        default_steps = (
+            "celery.worker.consumer.connection:Connection",
+            "celery.worker.consumer.tasks:Tasks",
+            SignsOfLife,
+            "celery.worker.consumer.consumer:Evloop",
+        )
+
+    def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        # Steps that Tasks brings along.
+        off = {
+            "without_mingle": True,
+            "without_gossip": True,
+            "without_heartbeat": True,
+            "task_events": False,
+        }
+        super().__init__(*args, worker_options={**(worker_options or {}), **off}, **kwargs)
+
+
+def prepare_worker(celery: Celery, settings: Settings) -> Celery:
+    """Let the worker's logs go the way of all logs: JSON lines to stdout and app.log."""
+
+    # That somebody answers this signal keeps Celery from setting up loggers of its own.
+    @signals.setup_logging.connect(weak=False)
+    def set_up_logs(**_: Any) -> None:
+        configure_logs(settings, "celery")
+
+    # The banner is for people at a terminal.
+    @signals.celeryd_init.connect(weak=False)
+    def be_quiet(instance: Any, **_: Any) -> None:
+        instance.quiet = True
+
+    return celery

@@ -1,0 +1,1 @@
+"""The ways out: one module a channel; each sends one message or raises a `DeliveryError`."""

@@ -1,0 +1,158 @@
+"""Web Push, encrypted and signed by pywebpush, sent over connections that reach public addresses only."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import orjson
+import urllib3
+
+from notification_service.config import Settings
+from notification_service.errors import PermanentFailure, SubscriptionGone, TemporaryFailure
+
+WAIT_SECONDS = 10.0
+KEPT_SECONDS = 24 * 3600
+GONE = frozenset({404, 410})
+BUSY = frozenset({408, 425, 429})
+
+
+@dataclass(frozen=True)
+class Target:
+    """A browser's subscription."""
+
+    endpoint: str
+    p256dh: str
+    auth: str
+
+
+@dataclass(frozen=True)
+class PushMessage:
+    """What the browser's service worker shows."""
+
+    id: UUID
+    title: str
+    body: str
+    url: str | None = None
+
+    def encode(self) -> bytes:
+        """Write it as the JSON that a service worker reads."""
+        return orjson.dumps({"id": str(self.id), "title": self.title, "body": self.body, "url": self.url})
+
+
+class Pusher(Protocol):
+    """What sends one push message to one browser."""
+
+    def send(self, private_key: str, target: Target, message: PushMessage) -> None: ...
+
+
+class WebPusher:
+    """Speaks to the push services of browser makers."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._allow_private = settings.push_allow_private
+        self._subject = settings.vapid_subject or f"mailto:postmaster@{settings.mail_domain}"
+        timeout = urllib3.Timeout(connect=WAIT_SECONDS, read=WAIT_SECONDS)
+        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=2)
+        if not self._allow_private:
+            # A copy of our own: the class-level table is shared by the whole process.
+            self._pool.pool_classes_by_scheme = {"https": _GuardedPool}
+
+    def send(self, private_key: str, target: Target, message: PushMessage) -> None:
+        """Send one message to one browser, or raise a `DeliveryError`."""
+        check_endpoint(target.endpoint, allow_private=self._allow_private)
+        body, headers = self._seal(private_key, target, message)
+        try:
+            # The answer's body is left unread: nobody knows how long a stranger makes it.
+            answer = self._pool.request(
+                "POST", target.endpoint, body=body, headers=headers, redirect=False, preload_content=False
+            )
+            answer.close()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise TemporaryFailure(f"no connection to the push service: {type(error).__name__}") from error
+        _judge(answer.status)
+
+    def _seal(self, private_key: str, target: Target, message: PushMessage) -> tuple[bytes, dict[str, str]]:
+        # Imported by who sends alone: it brings two HTTP libraries along.
+        import pywebpush
+        from py_vapid import Vapid02
+
+        keys = {"p256dh": target.p256dh, "auth": target.auth}
+        try:
+            sealed = pywebpush.WebPusher({"endpoint": target.endpoint, "keys": keys}).encode(message.encode())
+        except (pywebpush.WebPushException, ValueError) as error:
+            raise PermanentFailure("the subscription's keys can't be used") from error
+        parts = urlsplit(target.endpoint)
+        claims = {"aud": f"{parts.scheme}://{parts.netloc}", "sub": self._subject}
+        signed: dict[str, str] = Vapid02.from_string(private_key).sign(claims)
+        # The push service drops what it has already under the same topic, so a second copy shows once.
+        topic = message.id.hex
+        headers = {"Content-Encoding": "aes128gcm", "TTL": str(KEPT_SECONDS), "Topic": topic, **signed}
+        return sealed["body"], headers
+
+
+def check_endpoint(endpoint: str, *, allow_private: bool) -> None:
+    """Refuse what no browser's push service is at: a stranger must not aim our requests."""
+    parts = urlsplit(endpoint)
+    if not allow_private and (parts.scheme != "https" or parts.port not in (None, 443)):
+        raise PermanentFailure("a push endpoint must be https on port 443")
+    if not allow_private and not is_public_name(parts.hostname or ""):
+        raise PermanentFailure("a push endpoint must be on the public internet")
+
+
+def _judge(status: int) -> None:
+    if 200 <= status < 300:
+        return
+    reason = f"the push service said {status}"
+    if status in GONE:
+        raise SubscriptionGone(reason)
+    if status in BUSY or status >= 500:
+        raise TemporaryFailure(reason)
+    raise PermanentFailure(reason)
+
+
+class PrivateAddress(OSError):
+    """The endpoint's name leads to an address that is not public."""
+
+
+class _GuardedConnection(urllib3.connection.HTTPSConnection):
+    """Connects to the very addresses that it has checked, so that a name can't change in between."""
+
+    def _new_conn(self) -> Any:
+        error: OSError = PrivateAddress("the push endpoint has no public address")
+        for address in public_addresses(self._dns_host, self.port or 443):
+            try:
+                return socket.create_connection(address, WAIT_SECONDS)
+            except OSError as failed:
+                error = failed
+        raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+
+
+class _GuardedPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _GuardedConnection
+
+
+def public_addresses(host: str, port: int) -> list[tuple[str, int]]:
+    """Resolve a name, leaving out every address that is not on the public internet."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in found]
+    return [(address, port) for address in addresses if is_public(address)]
+
+
+def is_public_name(host: str) -> bool:
+    """Tell whether a host may be public; a name is resolved only when something is sent to it."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return "." in host.rstrip(".")
+    return is_public(host)
+
+
+def is_public(address: str) -> bool:
+    """Tell whether an address is on the public internet, also one wrapped in IPv6."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else parsed)
+    return parsed.is_global and not parsed.is_multicast

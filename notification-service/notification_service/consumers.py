@@ -1,0 +1,38 @@
+"""Which function reacts to which event."""
+
+from functools import partial
+
+from sqlalchemy.orm import Session
+
+from chassis.events import Envelope
+from chassis.inbox import Consumer
+from notification_service import services
+from notification_service.clients import UserService
+from notification_service.events import UserData
+from notification_service.rendering import Texts
+
+
+def make_consumers(texts: Texts, users: UserService) -> list[Consumer]:
+    """Return the service's queues, each with its table of handlers."""
+    welcome = partial(services.welcome, texts=texts)
+    order = partial(services.notify_order, texts=texts, users=users)
+    low_stock = partial(services.notify_low_stock, texts=texts, users=users)
+    return [
+        Consumer("user.events", {"user.registered": welcome, "user.updated": update_person}),
+        Consumer("product.events", {"product.stock.updated": low_stock}),
+        Consumer(
+            "order.events",
+            {
+                "order.created": order,
+                "order.paid": order,
+                "order.shipped": order,
+                "order.cancelled": order,
+                "order.refunded": order,
+            },
+        ),
+    ]
+
+
+def update_person(session: Session, event: Envelope) -> None:
+    """Keep what has changed about a user."""
+    services.save_person(session, UserData.model_validate(event.data), sequence=event.sequence)

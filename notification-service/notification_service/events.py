@@ -1,0 +1,27 @@
+"""What this service reads from other services' events; further fields are left aside."""
+
+from notification_service.schemas import Told, UserData
+
+__all__ = ["OrderData", "StockData", "UserData"]
+
+
+class OrderData(Told):
+    """Every `order.*` event."""
+
+    order_id: str
+    user_id: int
+
+
+class StockData(Told):
+    """`product.stock.updated`."""
+
+    product_id: int
+    sku: str
+    stock: int
+    previous_stock: int
+    low_stock_threshold: int
+
+    @property
+    def became_low(self) -> bool:
+        """Tell whether this very change crossed the threshold."""
+        return self.previous_stock > self.low_stock_threshold >= self.stock

@@ -128,8 +128,8 @@ class Supervisor:
     def _update(self) -> None:
         """Take out what is gone or different, and put in what is new."""
         added, changed, removed = self._rpc.supervisor.reloadConfig()[0]
+        self.stop((*changed, *removed))
         for name in (*changed, *removed):
-            self.stop([name])
             self._rpc.supervisor.removeProcessGroup(name)
         for name in (*added, *changed):
             self._rpc.supervisor.addProcessGroup(name)

@@ -40,6 +40,10 @@ class InvalidMailToken(DomainError):
     detail = "The token is unknown, was used or has expired."
 
 
+class EmailVerified(DomainError):
+    detail = "This e-mail address is verified already."
+
+
 ERROR_TABLE: ErrorTable = {
     UsernameTaken: (409, "username_taken"),
     EmailTaken: (409, "email_taken"),
@@ -48,4 +52,5 @@ ERROR_TABLE: ErrorTable = {
     InvalidToken: (401, "invalid_token"),
     TokenReused: (401, "token_reused"),
     InvalidMailToken: (400, "invalid_token"),
+    EmailVerified: (409, "email_verified"),
 }

@@ -1,6 +1,7 @@
 """The routes for other services."""
 
 from chassis.api import Api
+from user_service.errors import EmailVerified
 from user_service.routes import db_session
 from user_service.schemas import AdminList, InternalUserView, MailTokenIn, MailTokenView
 from user_service.services import accounts, mail_tokens
@@ -26,6 +27,7 @@ def list_admins() -> object:
     scope="tokens.issue",
     body=MailTokenIn,
     answers={201: MailTokenView},
+    errors=(EmailVerified,),
 )
 def issue_token(body: MailTokenIn, user_id: int) -> object:
     """Make a single-use token for a mail that is sent now."""

@@ -130,6 +130,7 @@ class InternalUserView(View):
 
 class AdminView(View):
     id: int
+    user_id: int = Field(validation_alias="id")
     email: str
     locale: Locale
 

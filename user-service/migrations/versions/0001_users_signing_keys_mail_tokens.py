@@ -7,6 +7,12 @@ from sqlalchemy.dialects import postgresql
 revision = "0001"
 down_revision = None
 
+OUTBOX_INDEXES = [
+    ("ix_outbox_fresh", "sequence", "next_attempt_at IS NULL"),
+    ("ix_outbox_held", "subject", "next_attempt_at IS NOT NULL"),
+    ("ix_outbox_due", "next_attempt_at", "next_attempt_at IS NOT NULL"),
+]
+
 
 def upgrade() -> None:
     """Make every table of the first release."""
@@ -147,33 +153,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_outbox")),
         postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
     )
-    op.create_index(
-        "ix_outbox_held",
-        "outbox",
-        ["subject", "sequence"],
-        unique=False,
-        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
-    )
+    for name, column, which in OUTBOX_INDEXES:
+        op.create_index(name, "outbox", [column], postgresql_where=sa.text(which))
 
 
 def downgrade() -> None:
     """Undo it."""
 
-    op.drop_index(
-        "ix_outbox_held", table_name="outbox", postgresql_where=sa.text("next_attempt_at IS NOT NULL")
-    )
     op.drop_table("outbox")
     op.drop_table("worker_status")
     op.drop_table("inbox_failures")
-    op.drop_index("ix_inbox_received_at", table_name="inbox")
     op.drop_table("inbox")
-    op.drop_index(op.f("ix_idempotency_keys_created_at"), table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
-    op.drop_index("ix_events_subject_sequence", table_name="events")
     op.drop_table("events")
-    op.drop_index(op.f("ix_mail_tokens_user_id"), table_name="mail_tokens")
-    op.drop_index(op.f("ix_mail_tokens_expires_at"), table_name="mail_tokens")
     op.drop_table("mail_tokens")
-    op.drop_index("ix_users_admins", table_name="users", postgresql_where=sa.text("role = 'admin'"))
     op.drop_table("users")
     op.drop_table("signing_keys")

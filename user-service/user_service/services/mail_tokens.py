@@ -9,7 +9,7 @@ from sqlalchemy import delete, func
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
-from user_service.errors import InvalidMailToken
+from user_service.errors import EmailVerified, InvalidMailToken
 from user_service.models import MailToken
 from user_service.services.accounts import get_user, lock_user
 
@@ -26,10 +26,12 @@ class IssuedToken:
 
 
 def issue_token(session: Session, user_id: int, purpose: str) -> IssuedToken:
-    """Make a fresh token for a mail to the user's address."""
+    """Make a fresh token for a mail to the user's address; raises `EmailVerified` when it needs none."""
     token = secrets.token_urlsafe(32)
     with transaction(session) as here:
         user = get_user(here, user_id)
+        if purpose == "verification" and user.email_verified:
+            raise EmailVerified
         expires_at = datetime.now(UTC) + VALID[purpose]
         here.add(
             MailToken(

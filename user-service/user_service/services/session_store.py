@@ -26,13 +26,14 @@ MAX_USER_AGENT = 200
 
 # KEYS: the session, its user's sessions. ARGV: hash of the session's secret, of the token's, of the
 # new token's, now, seconds, the session's id. The second check makes a repeated call (its answer was lost on
-# the way, say) succeed again instead of ending the session.
+# the way, say) succeed again instead of ending the session. An ended session stays, with a hash that no
+# token has, so that every token of it is told apart from an unknown one.
 ROTATE = """
 local kept = redis.call('HMGET', KEYS[1], 'secret', 'token')
 if kept[1] ~= ARGV[1] then return 'unknown' end
 if kept[2] == ARGV[3] then return 'rotated' end
 if kept[2] ~= ARGV[2] then
-    redis.call('DEL', KEYS[1])
+    redis.call('HSET', KEYS[1], 'token', '')
     redis.call('ZREM', KEYS[2], ARGV[6])
     return 'reused'
 end

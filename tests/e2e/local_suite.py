@@ -1,6 +1,7 @@
 """A plain suite of the tests' own: in a folder of its own, on free ports, deleted at the end."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def run_suite() -> Iterator[Suite]:
             command(folder, "up")
             yield describe(load_suite(folder), settings)
         finally:
-            command(folder, "down")
+            keep_logs(folder)
+            command(folder, "forget")
 
 
 def write_settings(file: Path) -> dict[str, str]:
@@ -39,6 +41,14 @@ def write_settings(file: Path) -> dict[str, str]:
     settings = read_values(REPOSITORY / ".env.example") | ports
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     return settings
+
+
+def keep_logs(folder: Path) -> None:
+    """Leave the logs to whoever looks for the reason of a failure."""
+    kept = REPOSITORY / "build/e2e-logs"
+    shutil.rmtree(kept, ignore_errors=True)
+    if (folder / "logs").exists():
+        shutil.copytree(folder / "logs", kept)
 
 
 def command(folder: Path, name: str) -> None:

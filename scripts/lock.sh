@@ -8,12 +8,7 @@ cd "$(dirname "$0")/.."
 ALL=requirements-dev
 FILES=({user,product,order,notification}-service/requirements deploy/local/requirements)
 
-uv=.venv/bin/uv
-if [ ! -x "$uv" ]; then
-    [ -x .venv/bin/python ] || python3 -m venv .venv
-    .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes \
-        -r <(sed -n '/^uv==/,/[^\\]$/p' "$ALL.txt")
-fi
+uv=$(scripts/python.sh -m deploy.local.venv "$ALL.txt")/bin/uv
 
 compile() {
     UV_CUSTOM_COMPILE_COMMAND='make lock' "$uv" pip compile --quiet --universal --python-version 3.11 \

@@ -1,7 +1,5 @@
 """Which passwords are too common to be taken."""
 
-from zxcvbn import zxcvbn  # type: ignore[import-untyped]
-
 MOST_COMMON = 10_000
 # No common password is longer, and the estimate's cost grows steeply with the length (20: 0.15 s at worst).
 LONGEST = 20
@@ -14,5 +12,8 @@ def is_common(password: str) -> bool:
     """
     if len(password) > LONGEST:
         return False
+    # Imported when it is first needed: its lists take 10 MB, which no worker has to hold.
+    from zxcvbn import zxcvbn  # type: ignore[import-untyped]
+
     # Its estimate adds one try to the rank of the word found.
     return bool(zxcvbn(password.lower())["guesses"] <= MOST_COMMON + 1)

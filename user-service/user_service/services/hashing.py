@@ -18,9 +18,9 @@ COST = 12
 NOBODYS_HASH = "$2b$12$BiXUG/tOuoytlc2etCY7ReXr0W0GdxiHLaLiBXI5syBFl.Te.FWIG"
 
 AT_ONCE = 2
-WAIT_SECONDS = 3.0
+WAIT_SECONDS = 4.0
 # A burst may fill every thread for a moment; a storm leaves these free for other requests.
-CROWD, FEW, BURST_SECONDS = 12, 4, 2.0
+CROWD, FEW, BURST_SECONDS = 12, 4, 3.0
 
 
 class Turnstile:

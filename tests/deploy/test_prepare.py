@@ -40,6 +40,7 @@ def test_production_starts_with_settings_of_its_own() -> None:
         ("POSTGRES_PASSWORD", ""),
         ("RABBITMQ_DEFAULT_PASS", "rabbitmq123"),
         ("SMTP_HOST", ""),
+        ("SMTP_HOST", "maildev"),
     ],
 )
 def test_production_refuses_what_the_example_publishes(name: str, value: str) -> None:

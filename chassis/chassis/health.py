@@ -101,5 +101,8 @@ def _dead_letters(app: Flask, db: Database) -> dict[str, float]:
             select(WorkerStatus.name, WorkerStatus.value).where(WorkerStatus.name.startswith("dead_letters:"))
         ).all()
     except sqlalchemy.exc.SQLAlchemyError:
-        return {}
-    return {name.removeprefix("dead_letters:"): float(value) for name, value in rows}
+        rows = []
+    plan = app.extensions.get("worker")
+    # A service without queues still has the metric.
+    counts = dict.fromkeys((plan.queues if plan else []) or [""], 0.0)
+    return counts | {name.removeprefix("dead_letters:"): float(value) for name, value in rows}

@@ -42,6 +42,12 @@ def _refuse_stock(_: Any) -> None:
     raise PydanticCustomError("stock", "is changed by POST /api/v1/products/{id}/stock alone")
 
 
+def _refuse_zero(value: int) -> int:
+    if value == 0:
+        raise PydanticCustomError("zero", "must not be 0")
+    return value
+
+
 class ProductFields(Body):
     """What an administrator says of a product, new or known."""
 
@@ -124,7 +130,11 @@ class ProductQuery(Paging):
 class StockChange(Body):
     """A delivery, a loss, a return (`reason`: `return`)."""
 
-    delta: Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+    delta: Annotated[
+        int,
+        Field(ge=-MAX_INTEGER, le=MAX_INTEGER, json_schema_extra={"not": {"const": 0}}),
+        AfterValidator(_refuse_zero),
+    ]
     reason: Annotated[str, _text(200)]
 
 

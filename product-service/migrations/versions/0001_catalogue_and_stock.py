@@ -36,8 +36,9 @@ END;
 -- Pairs of those characters (a single one where it stands alone), and stems of all other words.
 CREATE FUNCTION search_words(t text) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN (
-  SELECT array_to_tsvector(coalesce(array_agg(DISTINCT substr(run, i, 2)), '{}'))
-  FROM search_runs(t) AS run, generate_series(1, greatest(length(run) - 1, 1)) AS i
+  SELECT array_to_tsvector(coalesce(array_agg(DISTINCT one || coalesce(next, '')), '{}'))
+  FROM search_runs(t) AS run, string_to_array(run, NULL) AS c,
+  unnest(c[:greatest(cardinality(c) - 1, 1)], c[2:]) AS pair (one, next)
 ) || strip(to_tsvector(
   'shop_words',
   regexp_replace(search_fold(t), '[^0-9a-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff]+', ' ', 'g')
@@ -271,43 +272,24 @@ def upgrade() -> None:
         postgresql_with={"autovacuum_vacuum_scale_factor": 0, "autovacuum_vacuum_threshold": 1000},
     )
     op.create_index(
-        "ix_outbox_held",
-        "outbox",
-        ["subject", "sequence"],
-        unique=False,
-        postgresql_where=sa.text("next_attempt_at IS NOT NULL"),
+        "ix_outbox_fresh", "outbox", ["sequence"], postgresql_where=sa.text("next_attempt_at IS NULL")
     )
+    held = sa.text("next_attempt_at IS NOT NULL")
+    op.create_index("ix_outbox_held", "outbox", ["subject"], postgresql_where=held)
+    op.create_index("ix_outbox_due", "outbox", ["next_attempt_at"], postgresql_where=held)
 
 
 def downgrade() -> None:
     """Take the schema back."""
-    op.drop_index(
-        "ix_outbox_held", table_name="outbox", postgresql_where=sa.text("next_attempt_at IS NOT NULL")
-    )
     op.drop_table("outbox")
     op.drop_table("worker_status")
     op.drop_table("inbox_failures")
-    op.drop_index("ix_inbox_received_at", table_name="inbox")
     op.drop_table("inbox")
-    op.drop_index(op.f("ix_idempotency_keys_created_at"), table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
-    op.drop_index("ix_events_subject_sequence", table_name="events")
     op.drop_table("events")
-    op.drop_index("ix_stock_movements_product", table_name="stock_movements")
     op.drop_table("stock_movements")
-    op.drop_index("ix_reserved_lines_product", table_name="reserved_lines")
     op.drop_table("reserved_lines")
-    op.drop_index("ix_products_words", table_name="products", postgresql_using="gin")
-    op.drop_index("ix_products_newest", table_name="products", postgresql_where=sa.text("status = 'active'"))
-    op.drop_index(
-        "ix_products_by_sales", table_name="products", postgresql_where=sa.text("status = 'active'")
-    )
-    op.drop_index(
-        "ix_products_by_price", table_name="products", postgresql_where=sa.text("status = 'active'")
-    )
-    op.drop_index("ix_products_by_category", table_name="products")
     op.drop_table("products")
     op.drop_table("reservations")
-    op.drop_index(op.f("ix_categories_parent_id"), table_name="categories")
     op.drop_table("categories")
     op.get_bind().exec_driver_sql(DROP_SEARCH)

@@ -74,7 +74,7 @@ def _lock_tree(session: Session) -> None:
 def _place(session: Session, category: Category) -> None:
     """Check that the category's parent exists, is not below it, and is not too deep; lock the tree."""
     _lock_tree(session)
-    parents = dict(session.execute(select(Category.id, Category.parent_id)).tuples().all())
+    parents = dict(session.execute(select(Category.id, Category.parent_id)).all())
     if category.parent_id is not None and category.parent_id not in parents:
         raise Invalid("parent_id", "there is no such category")
     above, at = 0, category.parent_id

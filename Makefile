@@ -42,5 +42,5 @@ lint: ## run ruff and mypy
 lock: ## pin the dependencies anew (ARGS=--upgrade takes newer ones)
 	@scripts/lock.sh $(ARGS)
 
-bench-footprint: ## print start time and idle memory of the whole suite
-	@scripts/bench_footprint.sh
+bench-footprint: ## print start time and idle memory of the whole suite (MODE=docker|plain)
+	@MODE=$(or $(MODE),plain) scripts/python.sh scripts/bench_footprint.py

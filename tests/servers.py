@@ -1,10 +1,8 @@
 """Real servers for tests: PostgreSQL, Redis and RabbitMQ on free ports, thrown away at the end."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,23 +16,13 @@ from deploy.local.postgres import SUPERUSER, Postgres
 from deploy.local.programs import Child
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.redis import Redis
+from deploy.local.trial import scratch_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PASSWORD = "only-for-tests"
 SERVICES = ("USER", "PRODUCT", "ORDER", "NOTIFICATION")
 # Nothing of a test outlives it, so nothing has to reach the disk.
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
-
-
-@contextmanager
-def scratch_folder(name: str) -> Iterator[Path]:
-    """Yield a folder that a server's own user can enter, also under a root whose TMPDIR is closed."""
-    folder = Path(tempfile.mkdtemp(prefix=f"ecommerce-test-{name}-", dir="/tmp"))
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -130,7 +118,7 @@ class RabbitMQServer:
 @contextmanager
 def run_postgres() -> Iterator[PostgresServer]:
     """Run a PostgreSQL that forgets everything at its end."""
-    with scratch_folder("postgres") as folder:
+    with scratch_folder("test-postgres") as folder:
         server = Postgres(folder / "data", folder / "socket", free_ports(1)[0], NOT_DURABLE)
         child = Child(server.prepare(), folder / "log")
         child.start()
@@ -145,7 +133,7 @@ def run_postgres() -> Iterator[PostgresServer]:
 @contextmanager
 def run_redis() -> Iterator[RedisServer]:
     """Run a Redis that forgets everything at its end."""
-    with scratch_folder("redis") as folder:
+    with scratch_folder("test-redis") as folder:
         server = Redis(folder / "data", free_ports(1)[0], PASSWORD, durable=False)
         child = Child(server.prepare(), folder / "log")
         child.start()
@@ -159,7 +147,7 @@ def run_redis() -> Iterator[RedisServer]:
 @contextmanager
 def run_rabbitmq() -> Iterator[RabbitMQServer]:
     """Run a RabbitMQ with the suite's exchange, queues, users and policies."""
-    with scratch_folder("rabbitmq") as folder:
+    with scratch_folder("test-rabbitmq") as folder:
         amqp, management, epmd_port, distribution = free_ports(4)
         broker = RabbitMQ(
             folder / "data", amqp, management, epmd_port, distribution, user="admin", password=PASSWORD

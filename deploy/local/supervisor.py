@@ -78,7 +78,9 @@ class _Transport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> _Connection:
-        return _Connection(self._path)
+        # Kept where the base class closes it.
+        self._connection = host, _Connection(self._path)
+        return self._connection[1]
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Supervisor:
     def is_running(self) -> bool:
         """Tell whether it answers."""
         try:
-            self._rpc.supervisor.getPID()
+            self._ask("getPID")
         except (OSError, http.client.HTTPException):
             return False
         return True
@@ -127,29 +129,29 @@ class Supervisor:
 
     def _update(self) -> None:
         """Take out what is gone or different, and put in what is new."""
-        added, changed, removed = self._rpc.supervisor.reloadConfig()[0]
+        added, changed, removed = self._ask("reloadConfig")[0]
         self.stop((*changed, *removed))
         for name in (*changed, *removed):
-            self._rpc.supervisor.removeProcessGroup(name)
+            self._ask("removeProcessGroup", name)
         for name in (*added, *changed):
-            self._rpc.supervisor.addProcessGroup(name)
+            self._ask("addProcessGroup", name)
 
     def start(self, names: Iterable[str]) -> None:
         """Start programs without waiting for them; those that run already stay."""
         for name in names:
-            self._call(self._rpc.supervisor.startProcess, name, tolerated=ALREADY_STARTED)
+            self._command("startProcess", name, tolerated=ALREADY_STARTED)
 
     def stop(self, names: Iterable[str]) -> None:
         """Stop programs, all at once, and wait until they have ended."""
         wanted = set(names)
         for name in wanted:
-            self._call(self._rpc.supervisor.stopProcess, name, tolerated=NOT_RUNNING)
+            self._command("stopProcess", name, tolerated=NOT_RUNNING)
         while any(entry["name"] in wanted and entry["statename"] == "STOPPING" for entry in self.status()):
             time.sleep(0.05)
 
-    def _call(self, method: Any, name: str, tolerated: int) -> None:
+    def _command(self, method: str, name: str, tolerated: int) -> None:
         try:
-            method(name, False)
+            self._ask(method, name, False)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == UNKNOWN:
                 raise SetupError(f"There is no process {name}; make status lists them.") from None
@@ -158,25 +160,25 @@ class Supervisor:
 
     def status(self) -> list[dict[str, Any]]:
         """Return one entry a program: name, statename, pid, start, now, …"""
-        return list(self._rpc.supervisor.getAllProcessInfo())
+        return list(self._ask("getAllProcessInfo"))
 
     def shut_down(self) -> None:
         """Stop the services, then their servers, each all at once, then the supervisor itself."""
-        pid = self._rpc.supervisor.getPID()
-        programs = self._rpc.supervisor.getAllConfigInfo()
+        pid = self._ask("getPID")
+        programs = self._ask("getAllConfigInfo")
         for is_service in (True, False):
             self.stop(entry["name"] for entry in programs if (entry["process_prio"] > SERVERS) == is_service)
-        self._rpc.supervisor.shutdown()
+        self._ask("shutdown")
         deadline = time.monotonic() + 120
         while Path(f"/proc/{pid}/stat").exists() and not _is_zombie(pid):
             if time.monotonic() > deadline:
                 raise SetupError(f"The supervisor (process {pid}) does not end; see {self.run}.")
             time.sleep(0.1)
 
-    @property
-    def _rpc(self) -> Any:
-        # A proxy of its own for each use: a supervisor that was restarted leaves no stale connection behind.
-        return xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_Transport(self.socket))
+    def _ask(self, method: str, *arguments: object) -> Any:
+        # A connection of its own for each call: it outlives neither the supervisor nor its successor.
+        with xmlrpc.client.ServerProxy("http://localhost/RPC2", transport=_Transport(self.socket)) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
 
 
 def _is_zombie(pid: int) -> bool:

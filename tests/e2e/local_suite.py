@@ -1,46 +1,27 @@
 """A plain suite of the tests' own: in a folder of its own, on free ports, deleted at the end."""
 
-import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.local.__main__ import load_suite
-from deploy.local.addresses import DEVELOPMENT, INTERNAL, PUBLIC
-from deploy.local.ports import free_ports
 from deploy.local.processes import signal_family
-from deploy.local.settings import read_values
 from deploy.local.suite import Suite as LocalSuite
+from deploy.local.trial import run_command, trial_folder
 from tests.e2e.suite import REPOSITORY, SERVICES, Suite
-from tests.servers import scratch_folder
-
-PATIENCE = 400
 
 
 @contextmanager
 def run_suite() -> Iterator[Suite]:
     """Start a suite, and stop and delete it whatever happens."""
-    with scratch_folder("suite") as folder:
-        settings = write_settings(folder / ".env")
+    with trial_folder() as (folder, settings):
         try:
-            command(folder, "up")
+            run_command(folder, "up")
             yield describe(load_suite(folder), settings)
         finally:
             keep_logs(folder)
-            command(folder, "forget")
-
-
-def write_settings(file: Path) -> dict[str, str]:
-    """Write the example's settings with free ports, and return them."""
-    names = [*PUBLIC, *INTERNAL, *DEVELOPMENT]
-    ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
-    settings = read_values(REPOSITORY / ".env.example") | ports
-    file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    return settings
 
 
 def keep_logs(folder: Path) -> None:
@@ -51,17 +32,7 @@ def keep_logs(folder: Path) -> None:
         shutil.copytree(folder / "logs", kept)
 
 
-def command(folder: Path, name: str) -> None:
-    """Run a command of the launcher as an operator's shell does."""
-    line = [sys.executable, "-m", "deploy.local", "--root", str(folder), name]
-    environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    done = subprocess.run(
-        line, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 0, done.stderr or done.stdout
-
-
-def describe(suite: LocalSuite, settings: dict[str, str]) -> Suite:
+def describe(suite: LocalSuite, settings: Mapping[str, str]) -> Suite:
     """Describe the suite as the tests see it."""
     local = "://127.0.0.1:"
     return Suite(

@@ -1,0 +1,101 @@
+"""What plain processes and containers must have in common, and what keeps the two apart."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from deploy.local.addresses import choose_ports
+from deploy.local.layout import Layout
+from deploy.local.services import CELERY, SERVICES, Place, commands, environment
+from deploy.local.settings import Settings, read_values
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
+# Set where there is no image that would set it.
+PLAIN_ONLY = {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "FLASK_SKIP_DOTENV", "HOME", "LANG", "TZ", "TMPDIR"}
+
+
+def filled() -> Settings:
+    """Return the example's settings with a value for each empty one."""
+    example = read_values(REPOSITORY / ".env.example")
+    return Settings({name: value or "x" for name, value in example.items()} | {"HTTP_PORT": "8080"})
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_gets_the_same_settings_in_both_modes(service: str, tmp_path: Path) -> None:
+    settings = filled()
+    place = Place(Layout(tmp_path, tmp_path), choose_ports(settings), tmp_path, tmp_path, "http://localhost")
+    plain = environment(service, settings, place)
+    assert plain.keys() - PLAIN_ONLY == COMPOSE[f"{service}-service"]["environment"].keys()
+
+
+def test_both_modes_run_the_same_processes() -> None:
+    plain = {name for service in SERVICES for name in commands(service)}
+    assert plain | {"postgres", "redis", "rabbitmq", "nginx", "maildev"} == {
+        name for name, entry in COMPOSE.items() if entry.get("restart") != "no"
+    }
+
+
+def test_both_modes_run_celery_and_workers_alike() -> None:
+    assert " ".join(commands("notification")[CELERY]).replace("concurrency 2", "concurrency=2").replace(
+        "loglevel WARNING", "loglevel=WARNING"
+    ) == " ".join(COMPOSE[CELERY]["command"])
+    for service in SERVICES:
+        worker = f"{service}-service-worker"
+        assert list(commands(service)[worker]) == COMPOSE[worker]["command"]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a folder with the scripts and no Docker engine in reach."""
+    shutil.copytree(REPOSITORY / "scripts", tmp_path / "scripts")
+    shutil.copy(REPOSITORY / ".env.example", tmp_path)
+    return tmp_path
+
+
+def suite(clone: Path, command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    environment = {"PATH": os.environ["PATH"], "DOCKER_HOST": "tcp://127.0.0.1:1", **variables}
+    line = [str(clone / "scripts/suite.sh"), command]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False, input="")
+
+
+def test_data_of_one_mode_is_refused_to_the_other(clone: Path) -> None:
+    (clone / "data").mkdir()
+    (clone / "data/.mode").write_text("plain\n")
+    refusal = suite(clone, "up", MODE="docker")
+    assert refusal.returncode == 1
+    assert "plain mode" in refusal.stderr
+    assert len(refusal.stderr.splitlines()) == 1
+
+
+def test_data_that_compose_made_by_itself_is_known(clone: Path) -> None:
+    (clone / "data/postgres").mkdir(parents=True)
+    (clone / "data/postgres/PG_VERSION").write_text("15")
+    assert "docker mode" in suite(clone, "up", MODE="plain").stderr
+    assert "no Docker engine answers" in suite(clone, "up").stderr
+
+
+def test_folders_that_are_empty_belong_to_nobody(clone: Path) -> None:
+    (clone / "data/postgres").mkdir(parents=True)
+    assert "docker mode" not in suite(clone, "url", MODE="plain").stderr
+
+
+def test_an_unknown_mode_is_refused(clone: Path) -> None:
+    assert "docker or plain" in suite(clone, "up", MODE="podman").stderr
+
+
+def test_a_reset_asks_first(clone: Path) -> None:
+    (clone / "data").mkdir()
+    (clone / "data/.mode").write_text("plain\n")
+    assert suite(clone, "reset").stderr.strip() == "Nothing was deleted."
+    assert (clone / "data/.mode").exists()
+
+
+def test_the_first_command_copies_the_example(clone: Path) -> None:
+    suite(clone, "reset")
+    assert (clone / ".env").read_text() == (REPOSITORY / ".env.example").read_text()
+    assert (clone / ".env").stat().st_mode & 0o777 == 0o600

@@ -1,7 +1,6 @@
-"""The product service on real PostgreSQL and Redis, each test with a database of its own."""
+"""The product service on real PostgreSQL and Redis, with empty tables for each test."""
 
 import base64
-import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from chassis.auth import Identity, remember_key_set, sign_access_token
 from chassis.migrations import migrate
 from product_service import create_app
 from product_service.config import Settings
-from tests.product.shop import ORDER_KEY, Shop
+from tests.product.shop import ORDER_KEY, Shop, empty
 from tests.servers import Database, PostgresServer, RedisServer
 
 KID = "product-test-key"
@@ -71,25 +70,36 @@ def migrated_database(
     return database
 
 
-_numbers = itertools.count()
+@pytest.fixture(scope="session")
+def make_product_app(
+    make_settings: Callable[[Database], Settings], signing_key: Ed25519PrivateKey
+) -> Iterator[Callable[[Database], Flask]]:
+    """Make an app on a migrated database; it knows the tests' signing key."""
+    apps = []
+
+    def make(database: Database) -> Flask:
+        app = create_app(make_settings(database))
+        remember_key_set(app.extensions["edge"].redis, _key_set(signing_key))
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        with app.app_context():
+            app.extensions["sqlalchemy"].engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def shared_app(migrated_database: Database, make_product_app: Callable[[Database], Flask]) -> Flask:
+    """Make the app that most tests share."""
+    return make_product_app(migrated_database)
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer, migrated_database: Database) -> Database:
-    """Return a migrated database that no other test has."""
-    return postgres_server.make_database(f"product_{next(_numbers)}", template=migrated_database.name)
-
-
-@pytest.fixture
-def app(
-    database: Database, make_settings: Callable[[Database], Settings], signing_key: Ed25519PrivateKey
-) -> Iterator[Flask]:
-    """Yield the service, which knows the tests' signing key."""
-    app = create_app(make_settings(database))
-    remember_key_set(app.extensions["edge"].redis, _key_set(signing_key))
-    yield app
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
+def app(shared_app: Flask) -> Flask:
+    """Return the service with nothing in its database."""
+    empty(shared_app)
+    return shared_app
 
 
 @pytest.fixture

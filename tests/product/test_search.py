@@ -5,7 +5,7 @@ from urllib.parse import quote
 import pytest
 
 from chassis.migrations import migrate
-from tests.product.shop import names
+from tests.product.shop import empty, names
 
 PRODUCTS = {
     "cup": ("保温杯 Thermos Flask", "适合露营，保冷保热"),
@@ -18,26 +18,24 @@ PRODUCTS = {
 
 
 @pytest.fixture(params=["C.UTF-8", "C"], scope="module")
-def locale(request):
-    return request.param
+def localized_app(request, postgres_server, shared_app, make_product_app):
+    """Return the service on a database of this character type."""
+    if request.param == "C.UTF-8":
+        return shared_app
+    postgres_server.execute("CREATE DATABASE product_c TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    app = make_product_app(postgres_server.database("product_c"))
+    migrate(app)
+    return app
 
 
 @pytest.fixture
-def database(postgres_server, migrated_database, locale):
-    """Replace the database by one of this character type."""
-    if locale == "C.UTF-8":
-        return postgres_server.make_database("product_search", template=migrated_database.name)
-    postgres_server.execute(
-        "DROP DATABASE IF EXISTS product_search_c WITH (FORCE)",
-        "CREATE DATABASE product_search_c TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
-    )
-    return postgres_server.database("product_search_c")
+def app(localized_app):
+    empty(localized_app)
+    return localized_app
 
 
 @pytest.fixture
-def search(app, locale, shop):
-    if locale == "C":
-        migrate(app)
+def search(shop):
     keys = {}
     for key, (name, description) in PRODUCTS.items():
         keys[name] = key

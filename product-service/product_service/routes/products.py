@@ -26,9 +26,8 @@ api = Api("products")
 @api.get("/products", who="optional", query=ProductQuery, answers={200: ProductPage})
 def list_products(query: ProductQuery, user: Identity | None) -> Page[ProductView]:
     """List or search the products for sale."""
-    if not _sees_archived(user):
-        query.status = "active"
-    page = catalogue.list_products(db.session, **query.model_dump())
+    wanted = query.model_dump() if _sees_archived(user) else {**query.model_dump(), "status": "active"}
+    page = catalogue.list_products(db.session, **wanted)
     return Page([show_product(product, _currency()) for product in page.items], page.next_cursor)
 
 

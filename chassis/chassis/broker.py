@@ -20,6 +20,7 @@ from chassis.config import ServiceSettings
 EXCHANGE = "ecommerce.events"
 ANSWER_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
+CONNECT_SECONDS = 15.0  # Only for a resolver that hangs; pika itself limits the steps after it.
 
 
 class BrokerAway(Exception):
@@ -73,22 +74,29 @@ class Link:
         self._loop = IOLoop()
         self._loop.activate_poller()
         self._lost: BrokerAway | None = None
-        opened: list[Any] = []
-        self._connection = pika.SelectConnection(
-            parameters(settings, name),
-            on_open_callback=opened.append,
-            on_open_error_callback=self._on_lost,
-            on_close_callback=self._on_lost,
-            custom_ioloop=self._loop,
-        )
+        self._connection = self._connect(parameters(settings, name))
+        self._connection.add_on_close_callback(self._on_lost)
         try:
-            self._wait(lambda: bool(opened), "connect")
             self.channel: Any = self.ask("open a channel", self._open_channel)
         except BaseException:
             self.close()
             raise
         self.channel.add_on_close_callback(self._on_channel_closed)
         self.channel.add_on_cancel_callback(lambda _frame: self._fail(BrokerAway("consumer cancelled")))
+
+    def _connect(self, where: pika.ConnectionParameters) -> Any:
+        results: list[Any] = []
+        attempt = pika.SelectConnection.create_connection([where], results.append, custom_ioloop=self._loop)
+        self._poll_until(lambda: bool(results), CONNECT_SECONDS)
+        if results and isinstance(results[0], pika.SelectConnection):
+            return results[0]
+        if not results:
+            # Aborting a handshake, which pika's own limits have ended by now, trips an assertion of pika's.
+            with contextlib.suppress(AssertionError):
+                attempt.abort()
+                self._poll_until(lambda: bool(results), CLOSE_SECONDS)
+        self._loop.close()
+        raise BrokerAway(_cause(results[0]) if results else "the broker's name was not resolved in time")
 
     def _open_channel(self, done: Callable[[Any], None]) -> None:
         self._connection.channel(on_open_callback=done)
@@ -105,7 +113,8 @@ class Link:
         """Send and receive for so long, or until something is so; raise `BrokerAway` when that is over."""
         ends = monotonic() + seconds
         while True:
-            self._poll(max(0.0, ends - monotonic()))
+            # What is so already must not wait for the next byte, which may be a heartbeat away.
+            self._poll(0.0 if until() else max(0.0, ends - monotonic()))
             if self._lost:
                 raise self._lost
             if until() or monotonic() >= ends:
@@ -158,16 +167,16 @@ class Link:
         connection = self._connection
         if not (connection.is_closed or connection.is_closing):
             connection.close()
-        self._poll_until_closed(CLOSE_SECONDS)
+        self._poll_until(lambda: connection.is_closed, CLOSE_SECONDS)
         if not connection.is_closed:
             # pika's own close waits for the broker's answer, and this broker gives none.
             connection._adapter_disconnect_stream()
-            self._poll_until_closed(CLOSE_SECONDS)
+            self._poll_until(lambda: connection.is_closed, CLOSE_SECONDS)
         self._loop.close()
 
-    def _poll_until_closed(self, seconds: float) -> None:
+    def _poll_until(self, done: Callable[[], bool], seconds: float) -> None:
         ends = monotonic() + seconds
-        while not self._connection.is_closed and (left := ends - monotonic()) > 0:
+        while not done() and (left := ends - monotonic()) > 0:
             self._poll(left)
 
     def _fail(self, error: BrokerAway) -> None:
@@ -254,6 +263,13 @@ def _message(method: Any, properties: Any, body: bytes) -> Message:
         properties.message_id or "",
         dict(properties.headers or {}),
     )
+
+
+def _cause(failure: Any) -> str:
+    """Return what lies at the bottom of a failed attempt to connect."""
+    if attempts := getattr(failure, "exceptions", ()):
+        failure = attempts[-1]
+    return _text(getattr(failure, "exception", failure))
 
 
 def _text(reason: Any) -> str:

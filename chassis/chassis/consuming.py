@@ -19,6 +19,7 @@ from chassis.logs import get_logger
 
 SURROUNDINGS_SECONDS = 30.0
 IDLE_SECONDS = 1.0
+RETRY_SECONDS = 0.2  # doubled with every attempt
 MAX_REASON = 2000
 
 log = get_logger(__name__)
@@ -80,7 +81,7 @@ class Receiver:
             link.reject(message)
         else:
             # Others pass meanwhile.
-            heapq.heappush(self._later, (monotonic() + 0.2 * 2**attempts, message.tag, message))
+            heapq.heappush(self._later, (monotonic() + RETRY_SECONDS * 2**attempts, message.tag, message))
 
     def _wait(self, link: Link, seconds: float, stop: threading.Event) -> None:
         # Kept, not given back: each return would count towards the broker's delivery limit. What is
@@ -111,8 +112,9 @@ class Receiver:
         except Exception as error:
             if is_surroundings(error):
                 raise
-            log.exception("event failed", **facts)
-            return self._fail(message, str(event.id), error, limit=MAX_ATTEMPTS)
+            attempts = self._fail(message, str(event.id), error, limit=MAX_ATTEMPTS)
+            log.exception("event failed", attempts=attempts, **facts)
+            return attempts
         log.info("event handled" if fresh else "event known already", subject=event.subject, **facts)
         return 0
 

@@ -84,7 +84,7 @@ def note_failure(session: Session, queue: str, message_id: str, reason: str, *, 
 def failure_reasons(session: Session, queue: str) -> dict[str, str]:
     """Return why each failed message of a queue failed last, by message id."""
     statement = select(InboxFailure.message_id, InboxFailure.last_error).where(InboxFailure.consumer == queue)
-    return dict(session.execute(statement).tuples().all())
+    return dict(session.execute(statement).all())
 
 
 def purge_inbox(session: Session) -> bool:

@@ -1,6 +1,7 @@
 """Logs: one JSON object a line, to stdout and to `app.log`, written by many processes at once."""
 
 import contextlib
+import json
 import logging
 import os
 import sys
@@ -124,16 +125,24 @@ def _facts(service: str, process: str) -> Any:
 
 
 def _render(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> bytes:
-    line = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
+    line = _dump(event)
     if len(line) <= MAX_LINE:
         return line
     # The longest facts (a traceback, say) are cut, keeping the end, where its message stands.
     short = {k: "…" + v[-800:] if isinstance(v, str) and len(v) > 800 else v for k, v in event.items()}
-    line = orjson.dumps(short, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
+    line = _dump(short)
     if len(line) <= MAX_LINE:
         return line
     kept = ("time", "level", "service", "process", "request_id")
     return orjson.dumps({k: event[k] for k in kept if k in event} | {"event": "log line too long"}) + b"\n"
+
+
+def _dump(event: MutableMapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
+    except TypeError:
+        # Half a character, an integer beyond 64 bits: what is logged about is bad enough already.
+        return json.dumps(event, default=str, skipkeys=True).encode() + b"\n"
 
 
 def _render_text(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:

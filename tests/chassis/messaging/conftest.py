@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from chassis.broker import Link, Message, Publisher
 from chassis.events import parse_cloudevent
+from chassis.logs import configure_logs
 from tests.chassis.messaging.sample import QUEUE, Proxy, Settings, db, make_app, make_tables
 from tests.servers import Database, PostgresServer, RabbitMQServer
 
@@ -74,11 +75,6 @@ class Broker:
             assert publisher.pump(5)[0].error is None
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    logging.getLogger("pika").setLevel(logging.CRITICAL)
-
-
 @pytest.fixture
 def database(postgres_server: PostgresServer) -> Database:
     return postgres_server.make_database("messaging")
@@ -108,6 +104,8 @@ def broker(rabbitmq_server: RabbitMQServer, settings: Settings) -> Broker:
 
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Flask]:
+    configure_logs(settings)
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
     app = make_app(settings)
     make_tables(app)
     yield app
@@ -130,7 +128,9 @@ def cut_off(settings: Settings) -> Iterator[Callable[[str], tuple[Settings, Prox
         def make(what: str) -> tuple[Settings, Proxy]:
             proxy = Proxy(getattr(settings, f"{what}_host"), getattr(settings, f"{what}_port"))
             proxies.callback(proxy.cut, refuse=True)
-            return settings.model_copy(update={f"{what}_host": proxy.host, f"{what}_port": proxy.port}), proxy
+            # Made anew, because a copy would keep the database's URL that the original has worked out.
+            fields = settings.model_dump() | {f"{what}_host": proxy.host, f"{what}_port": proxy.port}
+            return Settings(**fields), proxy
 
         yield make
 
@@ -157,6 +157,14 @@ def running(work: Callable[[threading.Event], None]) -> Iterator[threading.Event
         stop.set()
         thread.join(20)
         assert not thread.is_alive(), "the work did not stop"
+
+
+def waits_for_lock() -> bool:
+    """Tell whether any session of the database waits for another."""
+    # On a connection of its own each time: a transaction sees one snapshot of the activity.
+    with db.engine.connect() as connection:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return connection.exec_driver_sql(waiting).scalar_one() > 0
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20) -> None:

@@ -97,7 +97,9 @@ def rename(session: Session, thing_id: int, *names: str, event_type: str = "orde
 def effects(session: Session) -> list[tuple[str, int]]:
     """Return every effect made, oldest first."""
     session.rollback()
-    return list(session.execute(select(Effect.event_id, Effect.sequence).order_by(Effect.id)).tuples())
+    found = list(session.execute(select(Effect.event_id, Effect.sequence).order_by(Effect.id)))
+    session.rollback()  # A transaction left open would be ended by the server.
+    return found
 
 
 class Proxy:
@@ -106,6 +108,8 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self.target = (host, port)
         self._sockets: list[socket.socket] = []
+        self._flows = threading.Event()
+        self._flows.set()
         self._listener: socket.socket | None = None
         self.host, self.port = "127.0.0.1", 0
         self.open()
@@ -129,6 +133,14 @@ class Proxy:
             end.close()
         self._sockets.clear()
 
+    def pause(self) -> None:
+        """Take connections and bytes and pass on nothing, as a paused server does."""
+        self._flows.clear()
+
+    def resume(self) -> None:
+        """Pass on what waits."""
+        self._flows.set()
+
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -138,9 +150,9 @@ class Proxy:
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
 
-    @staticmethod
-    def _pass_on(source: socket.socket, sink: socket.socket) -> None:
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self._flows.wait()
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_RDWR)

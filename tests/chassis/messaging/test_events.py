@@ -25,7 +25,7 @@ from chassis.events import (
     record,
     to_cloudevent,
 )
-from tests.chassis.messaging.conftest import wait_for
+from tests.chassis.messaging.conftest import wait_for, waits_for_lock
 from tests.chassis.messaging.sample import Thing, db, rename
 from tests.contracts.event_schemas import registry
 
@@ -89,16 +89,10 @@ def test_the_sequence_is_drawn_only_once_the_subject_is_locked(session, app):
     with transaction(session) as here:
         here.get(Thing, 1, with_for_update=True)
         may_write.set()
-        wait_for(lambda: waits_for_lock(app))
+        wait_for(waits_for_lock)
         record(here, NewEvent("order.paid", "thing-1", {"name": "early"}))
     thread.join()
     assert [event.data["name"] for event in recorded(session)] == ["first", "early", "late"]
-
-
-def waits_for_lock(app) -> bool:
-    with app.app_context(), db.engine.connect() as connection:
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        return connection.exec_driver_sql(waiting).scalar_one() > 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,183 @@
+"""A product service with books of its own, over real HTTP: what the order service may rely on, and faults."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import orjson
+
+KEY = "order-product-key-for-tests-01234"
+RELEASED = "released"
+
+
+class Drop(Exception):
+    """Raised by a hook: the connection closes without an answer."""
+
+
+@dataclass
+class Product:
+    """What the books hold of a product."""
+
+    price: str = "10.00"
+    stock: int = 100
+    status: str = "active"
+    name: str = "龙井茶 Longjing"
+
+    def show(self, product_id: int) -> dict[str, Any]:
+        """Return the common part of every answer."""
+        return {"product_id": product_id, "sku": f"SKU-{product_id}", "name": self.name}
+
+
+@dataclass
+class ProductBooks:
+    """The books, and the server before them; `before` and `after` a call hooks may act, refuse or drop."""
+
+    products: dict[int, Product] = field(default_factory=dict)
+    reservations: dict[str, Any] = field(default_factory=dict)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    before: dict[str, Callable[[str], int | None]] = field(default_factory=dict)
+    after: dict[str, Callable[[str], int | None]] = field(default_factory=dict)
+    key_set: dict[str, Any] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def add(self, **fields: Any) -> int:
+        """Add a product; return its id."""
+        with self.lock:
+            product_id = len(self.products) + 1
+            self.products[product_id] = Product(**fields)
+            return product_id
+
+    def stock(self, product_id: int) -> int:
+        """Return what can be sold."""
+        return self.products[product_id].stock
+
+    def reserve(self, order_id: str, lines: list[dict[str, int]]) -> tuple[int, Any]:
+        """Hold all lines or none, once per order."""
+        with self.lock:
+            held = self.reservations.get(order_id)
+            if held == RELEASED:
+                return 409, {"code": "reservation_released"}
+            if held is None:
+                if lacking := [line for line in map(self._check, lines) if line]:
+                    return 409, {"code": "insufficient_stock", "items": lacking}
+                held = self.reservations[order_id] = [self._hold(**line) for line in lines]
+                return 201, {"order_id": order_id, "items": held}
+            return 200, {"order_id": order_id, "items": held}
+
+    def _check(self, line: dict[str, int]) -> dict[str, int] | None:
+        product = self.products.get(line["product_id"])
+        available = product.stock if product and product.status == "active" else 0
+        if line["quantity"] <= available:
+            return None
+        return {
+            "product_id": line["product_id"],
+            "requested": line["quantity"],
+            "available": available,
+        }
+
+    def _hold(self, product_id: int, quantity: int) -> dict[str, Any]:
+        product = self.products[product_id]
+        product.stock -= quantity
+        return {**product.show(product_id), "unit_price": product.price, "quantity": quantity}
+
+    def release(self, order_id: str) -> tuple[int, Any]:
+        """Give back what an order holds, and hold nothing for it ever again."""
+        with self.lock:
+            for line in self._held(order_id):
+                self.products[line["product_id"]].stock += line["quantity"]
+            self.reservations[order_id] = RELEASED
+            return 204, None
+
+    def _held(self, order_id: str) -> list[dict[str, Any]]:
+        held = self.reservations.get(order_id, RELEASED)
+        return [] if held == RELEASED else held
+
+    def holds(self, order_id: str) -> dict[int, int]:
+        """Return what is held for an order."""
+        return {line["product_id"]: line["quantity"] for line in self._held(order_id)}
+
+    def lookup(self, ids: list[int]) -> tuple[int, Any]:
+        """Show the products that exist."""
+        items = [
+            {
+                **self.products[i].show(i),
+                "price": self.products[i].price,
+                "image_url": None,
+                "available": self.products[i].stock,
+                "status": self.products[i].status,
+            }
+            for i in ids
+            if i in self.products
+        ]
+        return 200, {"items": items}
+
+
+SCOPES = {"reserve": "reservations.write", "release": "reservations.write", "lookup": "products.read"}
+
+
+def make_server(books: ProductBooks) -> ThreadingHTTPServer:
+    """Make the server of the books; the caller runs and closes it."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = 65536  # one packet an answer
+
+        def do_GET(self) -> None:
+            self.answer(200, books.key_set)
+
+        def do_POST(self) -> None:
+            body = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if self.path == "/internal/v1/reservations":
+                self.act("reserve", body["order_id"], lambda: books.reserve(body["order_id"], body["items"]))
+            else:
+                assert self.path == "/internal/v1/products/lookup"
+                self.act("lookup", "", lambda: books.lookup(body["ids"]))
+
+        def do_DELETE(self) -> None:
+            order_id = self.path.removeprefix("/internal/v1/reservations/")
+            self.act("release", order_id, lambda: books.release(order_id))
+
+        def act(self, call: str, order_id: str, run: Callable[[], tuple[int, Any]]) -> None:
+            books.calls.append((call, order_id))
+            books.headers.append(dict(self.headers))
+            self.check_token(SCOPES[call])
+            try:
+                status = books.before[call](order_id) if call in books.before else None
+                answer = (status, {}) if status else run()
+                status = books.after[call](order_id) if call in books.after else None
+                self.answer(*((status, {}) if status else answer))
+            except Drop:
+                self.close_connection = True
+
+        def check_token(self, scope: str) -> None:
+            token = self.headers["Authorization"].removeprefix("Bearer ")
+            claims = jwt.decode(token, KEY, algorithms=["HS256"], audience="product-service")
+            assert (claims["iss"], claims["scope"]) == ("order-service", scope)
+
+        def answer(self, status: int, body: Any) -> None:
+            text = b"" if status == 204 else orjson.dumps(body)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        # Whoever asks may be gone when the answer comes.
+        handle_error = lambda *_: None  # noqa: E731
+
+    return Server(("127.0.0.1", 0), Handler)
+
+
+def total(*amounts: tuple[str, int]) -> str:
+    """Add up prices times quantities as the contract writes money."""
+    return f"{sum((Decimal(price) * quantity for price, quantity in amounts), Decimal(0)):.2f}"

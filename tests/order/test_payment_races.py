@@ -265,7 +265,8 @@ class TestNewsThatComesLate:
                 shop.session() as session,
             ):
                 with transaction(session) as here:
-                    payment = here.scalars(select(Payment).where(Payment.order_id == order_id)).first()
+                    given_up = select(Payment).where(Payment.order_id == order_id)
+                    payment = here.scalars(given_up.order_by(Payment.created_at)).first()
                 settle_payment(session, shop.desk, payment)
 
     def test_a_capture_after_all_pays_the_order(self, shop: Shop, buyer: Person, tea: int):

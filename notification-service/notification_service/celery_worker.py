@@ -1,9 +1,12 @@
 """The Celery worker's own parts: a consumer that declares nothing, signs of life, logs."""
 
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
 
 from chassis.heartbeats import write_heartbeat
@@ -12,6 +15,7 @@ from notification_service.celery_health import heartbeat_file
 from notification_service.config import Settings
 
 SIGN_SECONDS = 5
+RETRY_SECONDS = 1.0
 
 log = get_logger(__name__)
 
@@ -71,6 +75,17 @@ class Consumer(consumer.Consumer):
         }
         super().__init__(*args, worker_options={**(worker_options or {}), **off}, **kwargs)
 
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """Wait for a broker that does not let us in yet."""
+        log.warning("broker away", reason=f"{type(exc).__name__}: {exc}"[:500])
+        time.sleep(RETRY_SECONDS)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Wait for a broker that is gone, or has no queue for us yet."""
+        super().on_connection_error_after_connected(exc)
+        log.warning("broker lost", reason=f"{type(exc).__name__}: {exc}"[:500])
+        time.sleep(RETRY_SECONDS)
+
 
 def prepare_worker(celery: Celery, settings: Settings) -> Celery:
     """Let the worker's logs go the way of all logs: JSON lines to stdout and app.log."""
@@ -79,6 +94,9 @@ def prepare_worker(celery: Celery, settings: Settings) -> Celery:
     @signals.setup_logging.connect(weak=False)
     def set_up_logs(**_: Any) -> None:
         configure_logs(settings, "celery")
+
+    # It announces what a later release does by default, which the settings already decide.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
     # The banner is for people at a terminal.
     @signals.celeryd_init.connect(weak=False)

@@ -125,9 +125,11 @@ class PushIn(Body):
     """A message to all browsers that a user has subscribed."""
 
     user_id: int = Field(ge=1, le=999_999_999_999_999_999)
-    title: Line
-    # Push services take 4096 bytes, encrypted; a CJK character is three.
-    body: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_not_blank)]
+    # Push services take 4096 bytes, encrypted; a character is up to four.
+    title: Annotated[
+        str, Field(min_length=1, max_length=100), AfterValidator(_one_line), AfterValidator(_not_blank)
+    ]
+    body: Annotated[str, Field(min_length=1, max_length=700), AfterValidator(_not_blank)]
     url: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_web_address)] | None = None
 
 

@@ -38,6 +38,8 @@ def make_celery(settings: Settings) -> celery.Celery:
         broker_heartbeat=30,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # Refused login or no such queue: the set-up step has not run yet, which is waited for, too.
+        broker_channel_error_retry=True,
         broker_transport_options={
             "confirm_publish": True,
             "client_properties": {"connection_name": f"{settings.service} celery"},

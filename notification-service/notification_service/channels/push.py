@@ -150,9 +150,20 @@ def is_public_name(host: str) -> bool:
     return is_public(host)
 
 
+# By which networks without IPv4 reach it.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def _wrapped(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """Return the IPv4 address that an IPv6 address stands for, if it does."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+
+
 def is_public(address: str) -> bool:
     """Tell whether an address is on the public internet, also one wrapped in IPv6."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo[1] if parsed.teredo else parsed)
+        parsed = _wrapped(parsed) or parsed
     return parsed.is_global and not parsed.is_multicast

@@ -1,0 +1,171 @@
+"""The sweep: a task for everything that is due, once, and again for what was left lying."""
+
+import threading
+import time
+
+import pytest
+from sqlalchemy import text
+
+from chassis.errors import DependencyAway
+from notification_service.models import db
+from notification_service.services import Sweep, dispatching
+
+
+class Tasks:
+    """A task queue that keeps what it is sent, or is away."""
+
+    def __init__(self):
+        self.sent = []
+        self.room = None
+
+    def send(self, notification_id, request_id, traceparent):
+        if self.room is not None and len(self.sent) >= self.room:
+            raise DependencyAway("rabbitmq")
+        self.sent.append(notification_id)
+
+
+@pytest.fixture
+def tasks():
+    return Tasks()
+
+
+@pytest.fixture
+def sweep(tasks, session):
+    sweep = Sweep(tasks.send, dispatch_seconds=60, claim_seconds=60)
+    return lambda: sweep(session)
+
+
+@pytest.fixture
+def queue(client, admin, session):
+    """Return what queues so many mails, the newest last."""
+
+    def queue(count=1):
+        session.execute(
+            text(
+                "INSERT INTO notifications (id, channel, recipient, template, locale, subject, data, status) "
+                "SELECT gen_random_uuid(), 'email', 'a@example.com', 'direct', '', 's', '{}', 'queued' "
+                "FROM generate_series(1, :count)"
+            ),
+            {"count": count},
+        )
+        session.commit()
+
+    return queue
+
+
+def update(session, assignment):
+    session.execute(text(f"UPDATE notifications SET {assignment}"))
+    session.commit()
+
+
+def test_a_due_one_gets_a_task_once(sweep, tasks, queue, box):
+    queue()
+    sweep()
+    sweep()
+    assert tasks.sent == [box.rows()[0].id]
+
+
+def test_one_whose_time_has_not_come_gets_none(sweep, tasks, queue, session):
+    queue()
+    update(session, "next_attempt_at = now() + interval '1 minute'")
+    sweep()
+    assert tasks.sent == []
+
+
+def test_a_task_that_was_lost_is_sent_again_after_a_minute(sweep, tasks, queue, box):
+    queue()
+    sweep()
+    box.age(61)
+    sweep()
+    assert len(tasks.sent) == 2
+
+
+def test_an_old_claim_gets_a_new_task_once(sweep, tasks, queue, session, box):
+    queue()
+    update(session, "status = 'sending', claimed_at = now(), dispatched_at = now()")
+    sweep()
+    assert tasks.sent == []
+    box.age(61)
+    sweep()
+    sweep()
+    assert len(tasks.sent) == 1
+
+
+@pytest.mark.parametrize("status", ["sent", "failed", "suppressed"])
+def test_what_has_ended_gets_none(sweep, tasks, queue, session, status):
+    queue()
+    update(session, f"status = '{status}'")
+    sweep()
+    assert tasks.sent == []
+
+
+def test_a_broker_that_is_away_leaves_the_rest_to_the_next_sweep(sweep, tasks, queue):
+    queue(5)
+    tasks.room = 2
+    sweep()
+    assert len(tasks.sent) == 2
+    tasks.room = None
+    sweep()
+    assert len(tasks.sent) == len(set(tasks.sent)) == 5
+
+
+def test_only_what_was_not_sent_is_given_back(sweep, tasks, queue, box):
+    queue(2)
+    tasks.room = 1
+    sweep()
+    dispatched = [row.dispatched_at is not None for row in box.rows()]
+    assert sorted(dispatched) == [False, True]
+
+
+def test_a_full_batch_asks_for_another_sweep_at_once(sweep, queue):
+    queue(dispatching.BATCH + 1)
+    assert sweep() is True
+    assert sweep() is False
+
+
+def test_no_more_tasks_wait_than_the_window_holds(sweep, tasks, queue):
+    queue(dispatching.WINDOW + 50)
+    while sweep():
+        pass
+    sweep()
+    assert len(tasks.sent) == dispatching.WINDOW
+
+
+def test_the_oldest_go_first(sweep, tasks, queue, session, box):
+    queue(3)
+    update(session, "next_attempt_at = now() - random() * interval '1 hour'")
+    sweep()
+    by_age = sorted(box.rows(), key=lambda row: row.next_attempt_at)
+    assert tasks.sent == [row.id for row in by_age]
+
+
+def test_two_sweeps_at_once_send_no_task_twice(app, tasks, queue):
+    queue(90)
+    barrier = threading.Barrier(2)
+
+    def work():
+        with app.app_context():
+            barrier.wait()
+            Sweep(tasks.send, dispatch_seconds=60, claim_seconds=60)(db.session)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tasks.sent) == len(set(tasks.sent)) == 90
+
+
+def test_old_claims_wait_for_their_holders_after_a_time_without_database(tasks, queue, session, monkeypatch):
+    sweep = Sweep(tasks.send, dispatch_seconds=60, claim_seconds=60)
+    sweep(session)
+    queue()
+    update(session, "status = 'sending', claimed_at = now() - interval '2 minutes'")
+    clock = time.monotonic() + dispatching.GAP_SECONDS + 1
+    monkeypatch.setattr(dispatching.time, "monotonic", lambda: clock)
+    sweep(session)
+    assert tasks.sent == []
+    for _ in range(3):
+        clock += 4
+        sweep(session)
+    assert len(tasks.sent) == 1

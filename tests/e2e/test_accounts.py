@@ -165,23 +165,23 @@ class TestLogin:
 
 
 class TestAccessToken:
-    def test_is_signed_by_a_published_key(self, anyone, customer, running_suite):
+    def test_is_signed_by_a_published_key(self, anyone, shopper, running_suite):
         keys = anyone.get("/.well-known/jwks.json", prefix="").expect(200)["keys"]
         assert not [key for key in keys if "d" in key or key["kty"] == "oct"]
-        head = jwt.get_unverified_header(customer.token)
+        head = jwt.get_unverified_header(shopper.token)
         key = jwt.PyJWK(next(key for key in keys if key["kid"] == head["kid"]))
-        claims = jwt.decode(customer.token, key, algorithms=[head["alg"]], options={"verify_aud": False})
+        claims = jwt.decode(shopper.token, key, algorithms=[head["alg"]], options={"verify_aud": False})
         assert head["alg"] in ("EdDSA", "ES256")
-        assert claims["sub"] == str(customer.user["id"])
-        assert claims["role"] == "customer"
+        assert claims["sub"] == str(shopper.user["id"])
+        assert claims["role"] == "shopper"
         assert claims["exp"] - claims["iat"] == 900
         assert {"iss", "aud", "sid"} <= set(claims)
 
     @pytest.mark.parametrize("kind", ["none", "empty", "garbage", "tampered", "unsigned", "basic", "own key"])
     @pytest.mark.parametrize("path", ["/profile", "/cart", "/orders", "/notifications/history"])
-    def test_of_any_other_making_is_refused(self, anyone, customer, kind, path):
-        head, payload, signature = customer.token.split(".")
-        claims = jwt.decode(customer.token, options={"verify_signature": False})
+    def test_of_any_other_making_is_refused(self, anyone, shopper, kind, path):
+        head, payload, signature = shopper.token.split(".")
+        claims = jwt.decode(shopper.token, options={"verify_signature": False})
         authorization = {
             "none": None,
             "empty": "Bearer ",
@@ -255,9 +255,9 @@ class TestLogout:
 
 
 class TestProfile:
-    def test_shows_the_user(self, customer):
-        profile = customer.get("/profile").expect(200)
-        assert profile["id"] == customer.user["id"]
+    def test_shows_the_user(self, shopper):
+        profile = shopper.get("/profile").expect(200)
+        assert profile["id"] == shopper.user["id"]
         assert set(profile) >= USER_FIELDS
 
     def test_changes_what_is_sent_and_nothing_else(self, customer):

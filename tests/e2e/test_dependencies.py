@@ -4,6 +4,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+import urllib3
 
 from tests.e2e.client import Client, eventually
 from tests.e2e.conftest import PASSWORD, word
@@ -19,12 +20,15 @@ def outage(suite, name, *, silent=False):
         with suite.silent(name) if silent else suite.without(name):
             yield SILENT if silent else GONE
     finally:
-        unwell = eventually(lambda: _all_well(suite) or None, seconds=60, every=0.5)
-    assert unwell, "the services did not recover"
+        well = eventually(lambda: _all_well(suite), seconds=60, every=0.5)
+    assert well, "the services did not recover"
 
 
 def _all_well(suite):
-    healths = [Client(url).get("/health", prefix="") for url in suite.service_urls.values()]
+    try:
+        healths = [Client(url).get("/health", prefix="") for url in suite.service_urls.values()]
+    except urllib3.exceptions.HTTPError:
+        return False
     return all(health.status == 200 and health.body["status"] == "ok" for health in healths)
 
 

@@ -159,6 +159,7 @@ class TestRequestId:
         assert answer.headers["X-Request-ID"] == "mine"
 
 
+@pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
 def test_https_answers_like_http(running_suite):
     secure = Client(running_suite.https_url)
     secure.get("/products").expect(200)

@@ -103,6 +103,8 @@ class ProductBooks:
 
     def lookup(self, ids: list[int]) -> tuple[int, Any]:
         """Show the products that exist."""
+        if len(ids) > 100:
+            return 422, {"code": "validation_error"}
         items = [
             {
                 **self.products[i].show(i),

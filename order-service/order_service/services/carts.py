@@ -33,7 +33,10 @@ def put_cart_item(
     """Make the cart hold so many of a product; return the cart."""
     with transaction(session) as here:
         lines = _read_lines(here, user_id)
-    products = desk.products.lookup([*(lines.keys() - {product_id}), product_id])
+    others = lines.keys() - {product_id}
+    if len(others) >= MOST_PRODUCTS:
+        raise CartFull
+    products = desk.products.lookup([*others, product_id])
     if product_id not in products or not products[product_id].is_active:
         raise NotFound
     with transaction(session) as here:

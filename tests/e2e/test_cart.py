@@ -67,16 +67,16 @@ def test_belongs_to_its_user(customer, new_customer, new_product):
     assert new_customer().get("/cart").expect(200)["items"] == []
 
 
-def test_refuses_what_is_not_for_sale(customer, admin, new_product):
+def test_refuses_what_is_not_for_sale(shopper, admin, new_product):
     archived = new_product()["id"]
     admin.delete(f"/products/{archived}").expect(204)
     for product_id in (archived, 999999999, "abc", 0, 10**20):
-        customer.put(f"/cart/items/{product_id}", {"quantity": 1}).refused(404, "not_found")
+        shopper.put(f"/cart/items/{product_id}", {"quantity": 1}).refused(404, "not_found")
 
 
 @pytest.mark.parametrize("quantity", [0, -1, 100, "2", 1.5, None, True, 10**12])
-def test_takes_1_to_99_pieces(customer, new_product, quantity):
-    customer.put(f"/cart/items/{new_product()['id']}", {"quantity": quantity}).invalid("quantity")
+def test_takes_1_to_99_pieces(shopper, new_product, quantity):
+    shopper.put(f"/cart/items/{new_product()['id']}", {"quantity": quantity}).invalid("quantity")
 
 
 def test_is_for_those_who_are_signed_in(anyone):

@@ -28,23 +28,23 @@ def returned(stock_of, product, pieces):
 
 
 class TestCancelling:
-    def test_a_pending_order_gives_its_pieces_back(self, customer, new_product, new_order, stock_of):
+    def test_a_pending_order_gives_its_pieces_back(self, shopper, new_product, new_order, stock_of):
         product = new_product(stock=10)["id"]
-        order = new_order(customer, (product, 4))
-        cancelled = act(customer, order, "cancel").expect(200)
+        order = new_order(shopper, (product, 4))
+        cancelled = act(shopper, order, "cancel").expect(200)
         assert (cancelled["status"], cancelled["payment"]) == ("cancelled", None)
         assert returned(stock_of, product, 10)
-        act(customer, order, "cancel").refused(409, "order_not_cancellable")
+        act(shopper, order, "cancel").refused(409, "order_not_cancellable")
         assert stock_of(product) == 10
 
-    def test_a_paid_order_gives_money_and_pieces_back(self, customer, new_product, new_paid_order, stock_of):
+    def test_a_paid_order_gives_money_and_pieces_back(self, shopper, new_product, new_paid_order, stock_of):
         product = new_product(stock=10)["id"]
-        order = new_paid_order(customer, (product, 4))
-        assert act(customer, order, "cancel", {}).expect(200)["status"] == "cancelled"
+        order = new_paid_order(shopper, (product, 4))
+        assert act(shopper, order, "cancel", {}).expect(200)["status"] == "cancelled"
         refunded = eventually(
             lambda: (
                 o
-                if (o := customer.get(f"/orders/{order['id']}").body)["payment"]["status"] == "refunded"
+                if (o := shopper.get(f"/orders/{order['id']}").body)["payment"]["status"] == "refunded"
                 else None
             )
         )
@@ -52,12 +52,12 @@ class TestCancelling:
         assert refunded["payment"]["refunded_amount"] == order["total_amount"]
         assert returned(stock_of, product, 10)
 
-    def test_can_be_done_by_an_administrator(self, admin, customer, new_order):
-        assert act(admin, new_order(customer), "cancel").expect(200)["status"] == "cancelled"
+    def test_can_be_done_by_an_administrator(self, admin, shopper, new_order):
+        assert act(admin, new_order(shopper), "cancel").expect(200)["status"] == "cancelled"
 
-    def test_comes_too_late_after_shipping(self, customer, new_shipped_order):
-        order = new_shipped_order(customer)
-        act(customer, order, "cancel").refused(409, "order_not_cancellable")
+    def test_comes_too_late_after_shipping(self, shopper, new_shipped_order):
+        order = new_shipped_order(shopper)
+        act(shopper, order, "cancel").refused(409, "order_not_cancellable")
 
     def test_and_paying_at_once_leaves_one_truth(self, customer, new_product, new_order, stock_of):
         product = new_product(stock=10)["id"]
@@ -81,43 +81,43 @@ def _settled(buyer, order):
 
 
 class TestShipping:
-    def test_is_shown_in_the_order(self, admin, customer, new_paid_order):
-        order = new_paid_order(customer)
+    def test_is_shown_in_the_order(self, admin, shopper, new_paid_order):
+        order = new_paid_order(shopper)
         shipped = act(admin, order, "ship", SHIPMENT).expect(200)
         assert shipped["status"] == "shipped"
         assert {field: shipped["shipment"][field] for field in SHIPMENT} == SHIPMENT
         assert shipped["shipment"]["shipped_at"]
-        assert customer.get(f"/orders/{order['id']}").expect(200) == shipped
+        assert shopper.get(f"/orders/{order['id']}").expect(200) == shipped
 
-    def test_is_for_paid_orders_and_administrators(self, admin, customer, new_order, new_shipped_order):
-        pending = new_order(customer)
-        act(customer, pending, "ship", SHIPMENT).refused(403, "forbidden")
+    def test_is_for_paid_orders_and_administrators(self, admin, shopper, new_order, new_shipped_order):
+        pending = new_order(shopper)
+        act(shopper, pending, "ship", SHIPMENT).refused(403, "forbidden")
         act(admin, pending, "ship", SHIPMENT).refused(409, "order_not_shippable")
-        act(admin, new_shipped_order(customer), "ship", SHIPMENT).refused(409, "order_not_shippable")
+        act(admin, new_shipped_order(shopper), "ship", SHIPMENT).refused(409, "order_not_shippable")
 
     @pytest.mark.parametrize("missing", ["carrier", "tracking_number"])
-    def test_names_the_field_that_is_missing(self, admin, customer, new_paid_order, missing):
+    def test_names_the_field_that_is_missing(self, admin, shopper, new_paid_order, missing):
         body = {field: value for field, value in SHIPMENT.items() if field != missing}
-        act(admin, new_paid_order(customer), "ship", body).invalid(missing)
+        act(admin, new_paid_order(shopper), "ship", body).invalid(missing)
 
 
 class TestCompleting:
-    def test_is_the_buyers_word(self, admin, customer, new_shipped_order):
-        order = new_shipped_order(customer)
-        assert act(customer, order, "complete").expect(200)["status"] == "completed"
-        act(customer, order, "complete").refused(409, "order_not_completable")
+    def test_is_the_buyers_word(self, admin, shopper, new_shipped_order):
+        order = new_shipped_order(shopper)
+        assert act(shopper, order, "complete").expect(200)["status"] == "completed"
+        act(shopper, order, "complete").refused(409, "order_not_completable")
 
-    def test_comes_after_shipping(self, customer, new_order, new_paid_order):
-        for order in (new_order(customer), new_paid_order(customer)):
-            act(customer, order, "complete").refused(409, "order_not_completable")
+    def test_comes_after_shipping(self, shopper, new_order, new_paid_order):
+        for order in (new_order(shopper), new_paid_order(shopper)):
+            act(shopper, order, "complete").refused(409, "order_not_completable")
 
 
 class TestRefunding:
     def test_in_part_leaves_order_and_stock_alone(
-        self, admin, customer, new_product, new_shipped_order, stock_of
+        self, admin, shopper, new_product, new_shipped_order, stock_of
     ):
         product = new_product(price="10.00", stock=10)["id"]
-        order = new_shipped_order(customer, (product, 5))
+        order = new_shipped_order(shopper, (product, 5))
         once = refund(admin, order, "12.34").expect(200)
         assert once["status"] == "shipped"
         assert (once["payment"]["status"], once["payment"]["refunded_amount"]) == (
@@ -133,33 +133,33 @@ class TestRefunding:
         assert more.status == 409
         assert stock_of(product) == 5
 
-    def test_of_a_paid_order_in_full_cancels_it(self, admin, customer, new_product, new_paid_order, stock_of):
+    def test_of_a_paid_order_in_full_cancels_it(self, admin, shopper, new_product, new_paid_order, stock_of):
         product = new_product(stock=10)["id"]
-        order = new_paid_order(customer, (product, 2))
+        order = new_paid_order(shopper, (product, 2))
         done = refund(admin, order).expect(200)
         assert (done["status"], done["payment"]["status"]) == ("cancelled", "refunded")
         assert done["payment"]["refunded_amount"] == order["total_amount"]
         assert returned(stock_of, product, 10)
 
     def test_of_a_paid_order_in_parts_cancels_it_with_the_last(
-        self, admin, customer, new_product, new_paid_order, stock_of
+        self, admin, shopper, new_product, new_paid_order, stock_of
     ):
         product = new_product(price="10.00", stock=10)["id"]
-        order = new_paid_order(customer, (product, 2))
+        order = new_paid_order(shopper, (product, 2))
         assert refund(admin, order, "5.00").expect(200)["status"] == "paid"
         assert refund(admin, order, "15.00").expect(200)["status"] == "cancelled"
         assert returned(stock_of, product, 10)
 
-    def test_of_a_completed_order_is_possible(self, admin, customer, new_shipped_order):
-        order = new_shipped_order(customer)
-        act(customer, order, "complete").expect(200)
+    def test_of_a_completed_order_is_possible(self, admin, shopper, new_shipped_order):
+        order = new_shipped_order(shopper)
+        act(shopper, order, "complete").expect(200)
         done = refund(admin, order).expect(200)
         assert (done["status"], done["payment"]["status"]) == ("completed", "refunded")
 
-    def test_of_an_order_without_money_is_refused(self, admin, customer, new_order):
-        order = new_order(customer)
+    def test_of_an_order_without_money_is_refused(self, admin, shopper, new_order):
+        order = new_order(shopper)
         refund(admin, order).refused(409, "order_not_refundable")
-        act(customer, order, "cancel").expect(200)
+        act(shopper, order, "cancel").expect(200)
         refund(admin, order).refused(409, "order_not_refundable")
 
     def test_is_for_administrators(self, customer, new_paid_order):
@@ -175,8 +175,8 @@ class TestRefunding:
             ({"amount": True, "reason": "x"}, "amount"),
         ],
     )
-    def test_names_the_field_that_is_wrong(self, admin, customer, new_paid_order, body, field):
-        act(admin, new_paid_order(customer), "refund", body).invalid(field)
+    def test_names_the_field_that_is_wrong(self, admin, shopper, new_paid_order, body, field):
+        act(admin, new_paid_order(shopper), "refund", body).invalid(field)
 
     def test_with_an_idempotency_key_gives_money_back_once(self, admin, customer, new_shipped_order):
         order, key = new_shipped_order(customer), {"Idempotency-Key": "k" + customer.user["username"]}
@@ -188,9 +188,9 @@ class TestRefunding:
         assert admin.get(f"/admin/orders/{order['id']}").expect(200)["payment"]["refunded_amount"] == "5.00"
 
     def test_several_at_once_never_give_back_more_than_was_paid(
-        self, admin, customer, new_product, new_shipped_order
+        self, admin, shopper, new_product, new_shipped_order
     ):
-        order = new_shipped_order(customer, (new_product(price="10.00")["id"], 1))
+        order = new_shipped_order(shopper, (new_product(price="10.00")["id"], 1))
         with ThreadPoolExecutor(4) as pool:
             replies = list(pool.map(lambda _: refund(admin, order, "4.00"), range(4)))
         assert {reply.status for reply in replies} <= {200, 409}
@@ -201,11 +201,11 @@ class TestRefunding:
 
 
 class TestHistory:
-    def test_tells_every_event_oldest_first(self, admin, customer, new_shipped_order):
-        order = new_shipped_order(customer)
-        act(customer, order, "complete").expect(200)
+    def test_tells_every_event_oldest_first(self, admin, shopper, new_shipped_order):
+        order = new_shipped_order(shopper)
+        act(shopper, order, "complete").expect(200)
         refund(admin, order, "1.00").expect(200)
-        history = customer.get(f"/orders/{order['id']}/history").expect(200)
+        history = shopper.get(f"/orders/{order['id']}/history").expect(200)
         assert [entry["type"] for entry in history["items"]] == [
             "order.created", "order.paid", "order.shipped", "order.completed", "order.refunded",
         ]  # fmt: skip
@@ -214,12 +214,12 @@ class TestHistory:
         assert [entry["data"]["status"] for entry in history["items"][:2]] == ["pending", "paid"]
         assert admin.get(f"/orders/{order['id']}/history").expect(200) == history
 
-    def test_of_a_paid_order_that_was_cancelled_tells_of_the_money(self, customer, new_paid_order):
-        order = new_paid_order(customer)
-        act(customer, order, "cancel").expect(200)
+    def test_of_a_paid_order_that_was_cancelled_tells_of_the_money(self, shopper, new_paid_order):
+        order = new_paid_order(shopper)
+        act(shopper, order, "cancel").expect(200)
         path = f"/orders/{order['id']}/history"
         told = eventually(
-            lambda: t if len(t := [e["type"] for e in customer.get(path).body["items"]]) == 4 else None
+            lambda: t if len(t := [e["type"] for e in shopper.get(path).body["items"]]) == 4 else None
         )
         assert set(told or []) == {"order.created", "order.paid", "order.cancelled", "order.refunded"}
 

@@ -121,8 +121,8 @@ class TestHistory:
         assert {n["user_id"] for n in shown} == {other.user["id"]}
 
     @pytest.mark.parametrize("query", ["channel=fax", "status=lost", "user_id=x", "limit=0"])
-    def test_names_the_parameter_that_is_wrong(self, customer, query):
-        customer.get(f"/notifications/history?{query}").invalid(f"query.{query.split('=')[0]}")
+    def test_names_the_parameter_that_is_wrong(self, shopper, query):
+        shopper.get(f"/notifications/history?{query}").invalid(f"query.{query.split('=')[0]}")
 
     def test_needs_somebody_signed_in(self, anyone):
         anyone.get("/notifications/history").refused(401, "unauthorized")
@@ -168,13 +168,13 @@ class TestMailsByHand:
         body = {"to": "a@example.com", "subject": "s", "body": "b", field: value}
         admin.post("/notifications/email", body).invalid(field)
 
-    def test_are_for_administrators(self, customer, anyone):
+    def test_are_for_administrators(self, shopper, anyone):
         for path, body in (
             ("email", {"to": "a@example.com", "subject": "s", "body": "b"}),
             ("sms", {"to": "+8613800138000", "body": "b"}),
             ("push", {"user_id": 1, "title": "t", "body": "b"}),
         ):
-            customer.post(f"/notifications/{path}", body).refused(403, "forbidden")
+            shopper.post(f"/notifications/{path}", body).refused(403, "forbidden")
             anyone.post(f"/notifications/{path}", body).refused(401, "unauthorized")
 
 
@@ -215,23 +215,23 @@ class TestPush:
         keys = [value for value in answer.values() if isinstance(value, str) and len(value) == 87]
         assert base64.urlsafe_b64decode(keys[0] + "=")[0] == 4
 
-    def test_subscriptions_come_and_go(self, customer):
-        assert customer.post("/notifications/push/subscriptions", self.SUBSCRIPTION).status in (200, 201, 204)
-        assert customer.post("/notifications/push/subscriptions", self.SUBSCRIPTION).status in (200, 201, 204)
-        gone = customer.delete(
+    def test_subscriptions_come_and_go(self, shopper):
+        assert shopper.post("/notifications/push/subscriptions", self.SUBSCRIPTION).status in (200, 201, 204)
+        assert shopper.post("/notifications/push/subscriptions", self.SUBSCRIPTION).status in (200, 201, 204)
+        gone = shopper.delete(
             "/notifications/push/subscriptions", {"endpoint": self.SUBSCRIPTION["endpoint"]}
         )
         assert gone.status in (200, 204)
 
-    def test_subscriptions_are_checked(self, customer):
+    def test_subscriptions_are_checked(self, shopper):
         without_keys = {"endpoint": self.SUBSCRIPTION["endpoint"]}
-        customer.post("/notifications/push/subscriptions", without_keys).invalid("keys")
+        shopper.post("/notifications/push/subscriptions", without_keys).invalid("keys")
         for endpoint in ("ftp://example.com", "javascript:1", "http://127.0.0.1:5432/", ""):
             body = self.SUBSCRIPTION | {"endpoint": endpoint}
-            customer.post("/notifications/push/subscriptions", body).invalid("endpoint")
+            shopper.post("/notifications/push/subscriptions", body).invalid("endpoint")
 
-    def test_is_queued_for_a_user(self, admin, customer):
-        body = {"user_id": customer.user["id"], "title": "标题", "body": "正文"}
+    def test_is_queued_for_a_user(self, admin, shopper):
+        body = {"user_id": shopper.user["id"], "title": "标题", "body": "正文"}
         assert admin.post("/notifications/push", body).expect(202)["status"]
         admin.post("/notifications/push", body | {"url": "javascript:alert(1)"}).invalid("url")
 
@@ -253,17 +253,17 @@ class TestPreferences:
         assert mail_of(customer, mailbox, "order.paid")
 
     @pytest.mark.parametrize("value", ["yes", 1, None])
-    def test_are_booleans(self, customer, value):
+    def test_are_booleans(self, shopper, value):
         body = {"email": value, "sms": True, "push": True}
-        customer.put("/notifications/preferences", body).invalid("email")
+        shopper.put("/notifications/preferences", body).invalid("email")
 
     def test_need_somebody_signed_in(self, anyone):
         anyone.get("/notifications/preferences").refused(401, "unauthorized")
         anyone.put("/notifications/preferences", {}).refused(401, "unauthorized")
 
 
-def test_only_administrators_try_a_failed_one_again(customer, admin):
+def test_only_administrators_try_a_failed_one_again(shopper, admin):
     unknown = "/notifications/019ab0c4-7f5e-7cc3-98c4-dc0c0c073981/retry"
-    customer.post(unknown).refused(403, "forbidden")
+    shopper.post(unknown).refused(403, "forbidden")
     admin.post(unknown).refused(404, "not_found")
     admin.post("/notifications/abc/retry").refused(404, "not_found")

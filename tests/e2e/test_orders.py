@@ -29,13 +29,13 @@ def lines(*pairs):
 
 
 class TestFromItems:
-    def test_reserves_the_pieces_and_copies_names_and_prices(self, customer, new_product, stock_of):
+    def test_reserves_the_pieces_and_copies_names_and_prices(self, shopper, new_product, stock_of):
         tea, pot = new_product(price="19.90", stock=10), new_product(price="0.35", stock=5)
-        created = customer.post("/orders", lines((tea["id"], 3), (pot["id"], 2)))
+        created = shopper.post("/orders", lines((tea["id"], 3), (pot["id"], 2)))
         order = created.expect(201)
         assert created.headers["Location"].endswith(f"/api/v1/orders/{order['id']}")
         assert set(order) >= ORDER
-        assert (order["status"], order["user_id"]) == ("pending", customer.user["id"])
+        assert (order["status"], order["user_id"]) == ("pending", shopper.user["id"])
         assert (order["total_amount"], order["currency"]) == ("60.40", "CNY")
         line = next(line for line in order["items"] if line["product_id"] == tea["id"])
         assert set(line) >= LINE
@@ -43,24 +43,24 @@ class TestFromItems:
         assert (line["unit_price"], line["subtotal"]) == ("19.90", "59.70")
         assert (order["payment"], order["shipment"], order["payment_time"]) == (None, None, None)
         assert (stock_of(tea["id"]), stock_of(pot["id"])) == (7, 3)
-        assert customer.get(f"/orders/{order['id']}").expect(200) == order
+        assert shopper.get(f"/orders/{order['id']}").expect(200) == order
 
-    def test_expires_when_the_settings_say(self, customer, new_order, running_suite):
-        order = new_order(customer)
+    def test_expires_when_the_settings_say(self, shopper, new_order, running_suite):
+        order = new_order(shopper)
         created, expires = (datetime.fromisoformat(order[field]) for field in ("created_at", "expires_at"))
         timeout = timedelta(seconds=int(running_suite.env["ORDER_PAYMENT_TIMEOUT"]))
         assert abs(expires - created - timeout) < timedelta(seconds=10)
 
-    def test_keeps_its_price_when_the_product_changes(self, customer, admin, new_product, new_order):
+    def test_keeps_its_price_when_the_product_changes(self, shopper, admin, new_product, new_order):
         product = new_product(price="10.00")
-        order = new_order(customer, (product["id"], 1))
+        order = new_order(shopper, (product["id"], 1))
         admin.put(f"/products/{product['id']}", {"name": "renamed", "price": "99.00"}).expect(200)
         admin.delete(f"/products/{product['id']}").expect(204)
-        assert customer.get(f"/orders/{order['id']}").expect(200) == order
+        assert shopper.get(f"/orders/{order['id']}").expect(200) == order
 
-    def test_merges_the_lines_of_one_product(self, customer, new_product, stock_of):
+    def test_merges_the_lines_of_one_product(self, shopper, new_product, stock_of):
         product = new_product(stock=10)["id"]
-        order = customer.post("/orders", lines((product, 1), (product, 2), (product, 3))).expect(201)
+        order = shopper.post("/orders", lines((product, 1), (product, 2), (product, 3))).expect(201)
         assert [(line["product_id"], line["quantity"]) for line in order["items"]] == [(product, 6)]
         assert stock_of(product) == 4
 
@@ -70,15 +70,15 @@ class TestFromItems:
         customer.post("/orders", lines((ordered, 1))).expect(201)
         assert [line["product_id"] for line in customer.get("/cart").expect(200)["items"]] == [carted]
 
-    def test_takes_address_and_remark(self, customer, new_product):
+    def test_takes_address_and_remark(self, shopper, new_product):
         body = lines((new_product()["id"], 1)) | {"address": ADDRESS, "remark": "请放门口 🙂"}
-        order = customer.post("/orders", body).expect(201)
+        order = shopper.post("/orders", body).expect(201)
         assert {field: order["address"][field] for field in ADDRESS} == ADDRESS
         assert order["remark"] == "请放门口 🙂"
 
-    def test_of_a_hundred_products_succeeds(self, customer, new_product):
+    def test_of_a_hundred_products_succeeds(self, shopper, new_product):
         products = [new_product(stock=1)["id"] for _ in range(100)]
-        order = customer.post("/orders", lines(*((product, 1) for product in products))).expect(201)
+        order = shopper.post("/orders", lines(*((product, 1) for product in products))).expect(201)
         assert len(order["items"]) == 100
         assert order["total_amount"] == "1000.00"
 
@@ -140,18 +140,18 @@ class TestRefusedOrders:
         assert (stock_of(enough), stock_of(short)) == (10, 1)
         assert customer.get("/orders").expect(200)["items"] == []
 
-    def test_when_the_sum_is_not_the_expected_one(self, customer, new_product, stock_of):
+    def test_when_the_sum_is_not_the_expected_one(self, shopper, new_product, stock_of):
         product = new_product(price="10.00", stock=5)["id"]
         for wrong in ("19.99", 20.01):
             body = lines((product, 2)) | {"expected_total_amount": wrong}
-            customer.post("/orders", body).refused(409, "price_changed")
+            shopper.post("/orders", body).refused(409, "price_changed")
         assert eventually(lambda: stock_of(product) == 5, seconds=10)
         for right in ("20.00", 20):
-            customer.post("/orders", lines((product, 2)) | {"expected_total_amount": right}).expect(201)
+            shopper.post("/orders", lines((product, 2)) | {"expected_total_amount": right}).expect(201)
 
     @pytest.mark.parametrize("count", [101, 1000])
-    def test_of_more_than_a_hundred_lines(self, customer, count):
-        customer.post("/orders", lines(*((n, 1) for n in range(1, count + 1)))).invalid("items")
+    def test_of_more_than_a_hundred_lines(self, shopper, count):
+        shopper.post("/orders", lines(*((n, 1) for n in range(1, count + 1)))).invalid("items")
 
     @pytest.mark.parametrize(
         ("body", "field"),
@@ -178,12 +178,12 @@ class TestRefusedOrders:
             ),
         ],
     )
-    def test_name_the_field_that_is_wrong(self, customer, body, field):
-        customer.post("/orders", body).invalid(field)
+    def test_name_the_field_that_is_wrong(self, shopper, body, field):
+        shopper.post("/orders", body).invalid(field)
 
-    def test_of_more_than_99_pieces_of_one_product_in_several_lines(self, customer, new_product, stock_of):
+    def test_of_more_than_99_pieces_of_one_product_in_several_lines(self, shopper, new_product, stock_of):
         product = new_product(stock=500)["id"]
-        problem = customer.post("/orders", lines((product, 60), (product, 40))).refused(
+        problem = shopper.post("/orders", lines((product, 60), (product, 40))).refused(
             422, "validation_error"
         )
         assert problem["errors"][0]["field"].startswith("items")
@@ -233,27 +233,27 @@ class TestReading:
         assert customer.get(path).expect(200)["status"] == "pending"
 
     @pytest.mark.parametrize("wrong", ["1", "abc", "019ab0c4-7f5e-7cc3-98c4-dc0c0c073981", "0" * 32, "%20"])
-    def test_of_what_is_not_there_is_404(self, customer, wrong):
-        customer.get(f"/orders/{wrong}").refused(404, "not_found")
-        customer.post(f"/orders/{wrong}/pay", {"method": "sandbox"}).refused(404, "not_found")
+    def test_of_what_is_not_there_is_404(self, shopper, wrong):
+        shopper.get(f"/orders/{wrong}").refused(404, "not_found")
+        shopper.post(f"/orders/{wrong}/pay", {"method": "sandbox"}).refused(404, "not_found")
 
 
 class TestIdempotencyKey:
-    def test_gives_the_same_answer_again(self, customer, new_product, stock_of):
+    def test_gives_the_same_answer_again(self, shopper, new_product, stock_of):
         product, key = new_product(stock=10)["id"], {"Idempotency-Key": word()}
-        first = customer.post("/orders", lines((product, 1)), headers=key)
-        again = customer.post("/orders", lines((product, 1)), headers=key)
+        first = shopper.post("/orders", lines((product, 1)), headers=key)
+        again = shopper.post("/orders", lines((product, 1)), headers=key)
         assert (again.status, again.body) == (201, first.expect(201))
         assert again.headers["Idempotent-Replayed"] == "true"
         assert "Idempotent-Replayed" not in first.headers
         assert stock_of(product) == 9
 
-    def test_compares_bodies_after_parsing(self, customer, new_product):
+    def test_compares_bodies_after_parsing(self, shopper, new_product):
         product, key = new_product()["id"], word()
         headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
-        first = customer.post("/orders", lines((product, 1)), headers={"Idempotency-Key": key}).expect(201)
+        first = shopper.post("/orders", lines((product, 1)), headers={"Idempotency-Key": key}).expect(201)
         body = f'{{ "items":[ {{"quantity":1 , "product_id":{product} }} ] }}'.encode()
-        assert customer.send("POST", "/orders", data=body, headers=headers).expect(201) == first
+        assert shopper.send("POST", "/orders", data=body, headers=headers).expect(201) == first
 
     def test_belongs_to_one_request_of_one_user(self, customer, new_customer, new_product, new_order):
         product, key = new_product(stock=50)["id"], {"Idempotency-Key": word()}
@@ -264,30 +264,30 @@ class TestIdempotencyKey:
         other.refused(422, "idempotency_key_reused")
         new_customer().post("/orders", lines((product, 2)), headers=key).expect(201)
 
-    def test_remembers_a_refusal_of_the_use_case(self, customer, admin, new_product):
+    def test_remembers_a_refusal_of_the_use_case(self, shopper, admin, new_product):
         product, key = new_product(stock=0)["id"], {"Idempotency-Key": word()}
-        first = customer.post("/orders", lines((product, 1)), headers=key)
+        first = shopper.post("/orders", lines((product, 1)), headers=key)
         first.refused(409, "insufficient_stock")
         admin.post(f"/products/{product}/stock", {"delta": 5, "reason": "delivery"}).expect(200)
-        again = customer.post("/orders", lines((product, 1)), headers=key)
+        again = shopper.post("/orders", lines((product, 1)), headers=key)
         again.refused(409, "insufficient_stock")
         assert again.headers["Idempotent-Replayed"] == "true"
         assert again.body["items"] == first.body["items"]
 
-    def test_stays_free_after_a_request_that_was_refused_before(self, customer, anyone, new_product):
+    def test_stays_free_after_a_request_that_was_refused_before(self, shopper, anyone, new_product):
         product, key = new_product()["id"], {"Idempotency-Key": word()}
-        customer.post("/orders", {"items": []}, headers=key).invalid("items")
+        shopper.post("/orders", {"items": []}, headers=key).invalid("items")
         anyone.post("/orders", lines((product, 1)), headers=key).refused(401, "unauthorized")
-        malformed = customer.send(
+        malformed = shopper.send(
             "POST", "/orders", data=b"{", headers=key | {"Content-Type": "application/json"}
         )
         malformed.refused(400, "invalid_json")
-        customer.post("/orders", lines((product, 1)), headers=key).expect(201)
+        shopper.post("/orders", lines((product, 1)), headers=key).expect(201)
 
     @pytest.mark.parametrize("key", ["", "x" * 256, "has space", "clé", "tab\there"])
-    def test_is_visible_ascii(self, customer, new_product, key):
+    def test_is_visible_ascii(self, shopper, new_product, key):
         headers = {"Idempotency-Key": key.encode().decode("latin-1")}
-        refused = customer.post("/orders", lines((new_product()["id"], 1)), headers=headers)
+        refused = shopper.post("/orders", lines((new_product()["id"], 1)), headers=headers)
         refused.refused(400, "invalid_idempotency_key")
 
     def test_used_several_times_at_once_makes_one_order(self, customer, new_product, stock_of):

@@ -2,6 +2,7 @@
 
 from flask import Flask
 
+from chassis.auth import Peer
 from chassis.service import create_service
 from chassis.worker import WorkerPlan
 from product_service.config import Settings
@@ -19,7 +20,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         db,
         apis=APIS,
         error_table=ERROR_TABLE,
-        peer_keys={"order-service": settings.order_product_key.get_secret_value()},
+        peers={"order-service": Peer.of(settings.order_product_key, "reservations.write", "products.read")},
         import_name=__name__,
     )
     app.extensions["worker"] = WorkerPlan(consumers=[ORDER_EVENTS])

@@ -85,10 +85,14 @@ class Product(db.Model):  # type: ignore[name-defined]
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=NOW, onupdate=NOW)
 
     # For the index and for ordering; no row carries them to Python.
-    name_words: Unmapped[Any] = unmapped_column(TSVECTOR, Computed("search_words(name)", persisted=True))
+    name_words: Unmapped[Any] = unmapped_column(
+        TSVECTOR, Computed("search_words(name, true)", persisted=True)
+    )
     words: Unmapped[Any] = unmapped_column(
         TSVECTOR,
-        Computed("search_index((name || ' '::text) || COALESCE(description, ''::text))", persisted=True),
+        Computed(
+            "search_words((name || ' '::text) || COALESCE(description, ''::text), true)", persisted=True
+        ),
     )
 
     def change(self, changes: Mapping[str, Any]) -> None:

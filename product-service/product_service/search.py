@@ -1,8 +1,8 @@
 """Searching by words, in the database: the functions are made by the first migration.
 
-`search_index` cuts Chinese into single characters and pairs and Latin into stems, `search_query` cuts a
-question alike, so that pairs are found that no dictionary knows. Everything but words is left out on both
-sides, and so no question is an error.
+`search_words` cuts Chinese into pairs and Latin into stems, `search_query` cuts a question alike, so that
+pairs are found that no dictionary knows. Everything but words is left out on both sides, and so no question
+is an error.
 """
 
 from typing import Any

@@ -23,48 +23,40 @@ ALTER TEXT SEARCH CONFIGURATION shop_words ALTER MAPPING FOR asciiword WITH shop
 CREATE FUNCTION search_fold(t text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN lower(normalize(regexp_replace(normalize(t, NFKD), '[\u0300-\u036f]+', '', 'g'), NFKC));
 
--- Stretches of Chinese (and Japanese and Korean) characters.
-CREATE FUNCTION search_runs(t text) RETURNS SETOF text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-BEGIN ATOMIC
-  SELECT run[1] FROM regexp_matches(
+-- Pairs of Chinese (Japanese, Korean) characters, or a single one where it stands alone, and the stems of all
+-- other words; with `singles` every single character too, so that one is found inside a text as well. One
+-- function without others in it: PostgreSQL would plan those anew for each row.
+CREATE FUNCTION search_words(t text, singles boolean) RETURNS tsvector
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN (
+  SELECT array_to_tsvector(coalesce(array_agg(DISTINCT word), '{}'))
+  FROM regexp_matches(
     search_fold(t),
     '[\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]+',
     'g'
-  ) AS run;
-END;
-
--- Pairs of those characters (a single one where it stands alone), and stems of all other words.
-CREATE FUNCTION search_words(t text) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN (
-  SELECT array_to_tsvector(coalesce(array_agg(DISTINCT one || coalesce(next, '')), '{}'))
-  FROM search_runs(t) AS run, string_to_array(run, NULL) AS c,
-  unnest(c[:greatest(cardinality(c) - 1, 1)], c[2:]) AS pair (one, next)
+  ) AS run, string_to_array(run[1], NULL) AS c, LATERAL (
+    SELECT one || coalesce(next, '')
+    FROM unnest(c[:greatest(cardinality(c) - 1, 1)], c[2:]) AS pair (one, next)
+    UNION ALL
+    SELECT unnest(c) WHERE singles
+  ) AS cut (word)
 ) || strip(to_tsvector(
   'shop_words',
   regexp_replace(search_fold(t), '[^0-9a-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u1fff]+', ' ', 'g')
 ));
-
--- The same and every single character, so that one is found inside a stretch as well.
-CREATE FUNCTION search_index(t text) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN search_words(t) || (
-  SELECT array_to_tsvector(coalesce(array_agg(DISTINCT c), '{}'))
-  FROM search_runs(t) AS run, unnest(string_to_array(run, NULL)) AS c
-);
 
 -- No lexeme has a quote or a backslash in it. NULL, which matches nothing, when there is no word.
 CREATE FUNCTION search_query(q text, operator text) RETURNS tsquery
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN (
   SELECT string_agg('''' || lexeme || '''', operator)::tsquery
-  FROM unnest(tsvector_to_array(search_words(q))) AS lexeme
+  FROM unnest(tsvector_to_array(search_words(q, false))) AS lexeme
 );
 """
 
 DROP_SEARCH = """
 DROP FUNCTION search_query(text, text);
-DROP FUNCTION search_index(text);
-DROP FUNCTION search_words(text);
-DROP FUNCTION search_runs(text);
+DROP FUNCTION search_words(text, boolean);
 DROP FUNCTION search_fold(text);
 DROP TEXT SEARCH CONFIGURATION shop_words;
 DROP TEXT SEARCH DICTIONARY shop_stem;
@@ -117,14 +109,14 @@ def upgrade() -> None:
         sa.Column(
             "name_words",
             postgresql.TSVECTOR(),
-            sa.Computed("search_words(name)", persisted=True),
+            sa.Computed("search_words(name, true)", persisted=True),
             nullable=False,
         ),
         sa.Column(
             "words",
             postgresql.TSVECTOR(),
             sa.Computed(
-                "search_index((name || ' '::text) || COALESCE(description, ''::text))", persisted=True
+                "search_words((name || ' '::text) || COALESCE(description, ''::text), true)", persisted=True
             ),
             nullable=False,
         ),

@@ -2,14 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
 import orjson
 import redis
 import urllib3
+from pydantic import SecretStr
 
 from chassis.cache import redis_needed
 from chassis.config import ServiceSettings
@@ -187,13 +188,26 @@ def allow_user(client: redis.Redis, user_id: int) -> None:
         pipeline.execute()
 
 
+@dataclass(frozen=True)
+class Peer:
+    """A service that calls this one: the key that both know, and the scopes it may ask for."""
+
+    secret: str = field(repr=False)
+    scopes: frozenset[str]
+
+    @classmethod
+    def of(cls, secret: SecretStr, *scopes: str) -> "Peer":
+        """Make a peer from the settings' key; an empty one lets nobody in."""
+        return cls(secret.get_secret_value(), frozenset(scopes))
+
+
 class Gate:
     """Checks the tokens of one service's requests."""
 
     def __init__(
-        self, settings: ServiceSettings, keys: KeySet, denied: DenyList, peer_keys: dict[str, str]
+        self, settings: ServiceSettings, keys: KeySet, denied: DenyList, peers: Mapping[str, Peer]
     ) -> None:
-        self.settings, self.keys, self.denied, self.peer_keys = settings, keys, denied, peer_keys
+        self.settings, self.keys, self.denied, self.peers = settings, keys, denied, peers
 
     def identify(self, authorization: str | None) -> Identity:
         """Return who holds the bearer token, or raise 401."""
@@ -222,19 +236,19 @@ class Gate:
         token = _bearer(authorization)
         try:
             claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
-            secret = self.peer_keys.get(str(claimed))
-            if not secret:
+            peer = self.peers.get(str(claimed))
+            if peer is None or not peer.secret:
                 raise unauthorized()
             claims = jwt.decode(
                 token,
-                secret,
+                peer.secret,
                 algorithms=["HS256"],
                 audience=self.settings.service,
                 options={"require": ["iss", "aud", "scope", "exp"]},
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise unauthorized() from error
-        if claims["scope"] != scope:
+        if claims["scope"] != scope or scope not in peer.scopes:
             raise unauthorized()
 
 

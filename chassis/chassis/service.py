@@ -1,6 +1,6 @@
 """What every service's Flask app has: context, errors, health, metrics, documents, commands."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from chassis import __version__, cli, context, worker
 from chassis.api import Api, IdConverter, NameConverter
-from chassis.auth import DenyList, Gate, Identity, KeySet, fetch_key_set
+from chassis.auth import DenyList, Gate, Identity, KeySet, Peer, fetch_key_set
 from chassis.cache import hit, make_redis
 from chassis.config import ServiceSettings
 from chassis.db import Database, init_db, is_database_away
@@ -85,11 +85,11 @@ def create_service(
     *,
     apis: Sequence[Api],
     error_table: ErrorTable,
-    peer_keys: dict[str, str] | None = None,
+    peers: Mapping[str, Peer] | None = None,
     fetch_keys: Callable[[], dict[str, Any]] | None = None,
     import_name: str,
 ) -> Flask:
-    """Build a service's Flask app; `peer_keys` are the callers' HS256 keys by service name.
+    """Build a service's Flask app; `peers` are the services that may call it, by name.
 
     `fetch_keys` replaces asking the user service for its public keys (in the user service itself).
     """
@@ -103,7 +103,7 @@ def create_service(
     init_db(app, db, settings)
     client = make_redis(settings)
     keys = KeySet(fetch_keys or (lambda: fetch_key_set(settings, client)))
-    gate = Gate(settings, keys, DenyList(client), peer_keys or {})
+    gate = Gate(settings, keys, DenyList(client), peers or {})
     edge = Chassis(settings, db, client, gate, {**COMMON_ERRORS, **error_table}, apis)
     app.extensions["edge"] = edge
     _handle_errors(app, edge)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flask import Flask
 
 from chassis import auth
-from chassis.auth import Gate, Identity, KeySet, sign_service_token
+from chassis.auth import Gate, Identity, KeySet, Peer, sign_service_token
 from chassis.cache import make_redis
 from chassis.errors import DependencyAway, Refusal
 from tests.chassis.conftest import KID
@@ -135,6 +135,10 @@ def test_unknown_key_ids_do_not_flood_the_user_service(key_set: dict[str, Any]) 
 
 
 SECRET = "a-key-of-order-and-sample-32-bytes!"
+PEERS = {
+    "order-service": Peer(SECRET, frozenset({"write"})),
+    "product-service": Peer("", frozenset({"write"})),
+}
 
 
 @pytest.mark.parametrize(
@@ -142,6 +146,8 @@ SECRET = "a-key-of-order-and-sample-32-bytes!"
     [
         ({"audience": "user-service"}, "write"),
         ({"issuer": "notification-service"}, "write"),
+        ({"issuer": "product-service"}, "write"),
+        ({"scope": "admin"}, "admin"),
         ({"scope": "read"}, "write"),
         ({"secret": "another-key-of-order-and-sample-32b"}, "write"),
     ],
@@ -149,7 +155,7 @@ SECRET = "a-key-of-order-and-sample-32-bytes!"
 def test_a_peers_token_opens_only_what_it_names(
     settings: Settings, changes: dict[str, str], scope: str
 ) -> None:
-    gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), {"order-service": SECRET})
+    gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), PEERS)
     right = {"secret": SECRET, "issuer": "order-service", "audience": "sample-service", "scope": "write"}
     gate.check_service("Bearer " + sign_service_token(**right), scope)
     with pytest.raises(Refusal):
@@ -157,7 +163,7 @@ def test_a_peers_token_opens_only_what_it_names(
 
 
 def test_a_users_token_opens_no_internal_route(settings: Settings, signing_key: Ed25519PrivateKey) -> None:
-    gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), {"order-service": SECRET})
+    gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), PEERS)
     token = auth.sign_access_token(Identity(1, "s", "admin"), key=signing_key, kid=KID)
     with pytest.raises(Refusal):
         gate.check_service(f"Bearer {token}", "write")

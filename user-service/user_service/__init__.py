@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Flask
 
+from chassis.auth import Peer
 from chassis.db import database_needed
 from chassis.service import Chassis, create_service
 from chassis.worker import Job, WorkerPlan
@@ -29,9 +30,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         db,
         apis=[routes.api, routes.well_known, internal.api],
         error_table=ERROR_TABLE,
-        peer_keys={
-            "order-service": settings.order_user_key.get_secret_value(),
-            "notification-service": settings.notification_user_key.get_secret_value(),
+        peers={
+            "order-service": Peer.of(settings.order_user_key, "users.read"),
+            "notification-service": Peer.of(settings.notification_user_key, "users.read", "tokens.issue"),
         },
         fetch_keys=fetch_own_keys,
         import_name=__name__,

@@ -111,7 +111,8 @@ reset() {
     if [ "$mode" = plain ]; then plain forget; fi
     compose down --volumes --remove-orphans
     # The files belong to the containers' users, so a container deletes them.
-    compose run --rm --no-deps --entrypoint "" --user root -v "$PWD:/clone" postgres sh -c "rm -rf /clone/data /clone/logs"
+    docker run --rm --network none -v "$PWD:/clone" --entrypoint sh postgres:15-alpine \
+        -c "rm -rf /clone/data /clone/logs"
     echo "Data and logs are deleted."
 }
 

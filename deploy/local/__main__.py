@@ -10,6 +10,7 @@ from pathlib import Path
 from deploy.local import addresses
 from deploy.local.errors import SetupError
 from deploy.local.layout import Layout
+from deploy.local.services import service_of
 from deploy.local.settings import Settings
 from deploy.local.suite import Suite
 
@@ -66,7 +67,8 @@ def status(suite: Suite, _: str | None) -> None:
 
 def logs(suite: Suite, process: str | None) -> None:
     """Follow the log files, all or one process's."""
-    found = sorted(suite.layout.logs.glob(f"{process or '*'}/*.log"))
+    folders = {process, service_of(process)} if process else {"*"}
+    found = sorted(path for folder in folders for path in suite.layout.logs.glob(f"{folder}/*.log"))
     if not found:
         raise SetupError(f"There are no logs of {process or 'anything'} in {suite.layout.logs} yet.")
     os.execvp("tail", ["tail", "-n", "50", "-F", *map(str, found)])

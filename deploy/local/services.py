@@ -103,6 +103,12 @@ def commands(service: str) -> dict[str, tuple[str, ...]]:
     return roles | ({CELERY: CELERY_COMMAND} if service == "notification" else {})
 
 
+def service_of(process: str) -> str:
+    """Return the service that a process belongs to, whose `app.log` it writes."""
+    owners = {name: f"{service}-service" for service in SERVICES for name in commands(service)}
+    return owners.get(process, process)
+
+
 def mail_catcher(place: Place) -> list[Program]:
     """Return the mail catcher, in development."""
     if "MAIL_PORT" not in place.ports:

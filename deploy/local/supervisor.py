@@ -55,6 +55,7 @@ killasgroup=true
 {other}
 {user}
 """
+DIE_WITH_PARENT = ("/usr/bin/setpriv", "--pdeathsig")
 SERVERS = 100  # the priorities of servers are up to this
 UNKNOWN, ALREADY_STARTED, NOT_RUNNING = 10, 60, 70
 
@@ -193,7 +194,9 @@ def _section(program: Program, logs: Path) -> str:
     as_user = f"user={program.owner.name}" if accounts.caller().uid == 0 else ""
     values = {
         "name": program.name,
-        "command": shlex.join(program.command),
+        # Whatever ends the supervisor ends its programs too; else they would hold ports and data with nobody
+        # to stop them.
+        "command": shlex.join((*DIE_WITH_PARENT, program.stop_signal, "--", *program.command)),
         "directory": program.directory,
         "environment": pairs,
         "priority": program.priority,

@@ -101,6 +101,15 @@ def test_a_frozen_family_goes_on_when_told(bench: Bench) -> None:
     wait_for(lambda: {state(member) for member in family(pid)} == {"S"})
 
 
+def test_programs_end_with_a_supervisor_that_was_killed(bench: Bench) -> None:
+    bench.launch("one")
+    members = family(bench.pid("one"))
+    os.kill(int((bench.folder / "supervisord.pid").read_text()), signal.SIGKILL)
+    wait_for(lambda: not is_alive(members[0]))
+    bench.launch("one")
+    assert bench.pid("one") != members[0]
+
+
 def test_an_unknown_program_is_named(bench: Bench) -> None:
     bench.launch("one")
     with pytest.raises(SetupError, match="nobody"):

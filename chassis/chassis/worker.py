@@ -68,7 +68,7 @@ class WorkerPlan:
         return [*(consumer.queue for consumer in self.consumers), *self.other_queues]
 
 
-def run_worker(app: Flask, plan: WorkerPlan, *, stale_seconds: int = STALE_SECONDS) -> int:
+def run_worker(app: Flask, plan: WorkerPlan) -> int:
     """Work until SIGTERM and return the exit status; the process ends by itself when a thread hangs."""
     # Taken by sigtimedwait below: a handler would run in the middle of anything.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -81,14 +81,14 @@ def run_worker(app: Flask, plan: WorkerPlan, *, stale_seconds: int = STALE_SECON
     threads = [_start(name, work, stop, hearts) for name, work in _works(app, plan).items()]
     log.info("worker started", threads=[thread.name for thread in threads])
     while not signal.sigtimedwait(STOP_SIGNALS, 1.0):
-        _watch(hearts, stale_seconds)
+        _watch(hearts)
     stop.set()
     return _drain(threads)
 
 
-def _watch(hearts: Heartbeats, stale_seconds: int) -> None:
+def _watch(hearts: Heartbeats) -> None:
     hearts.tick()
-    if silent := hearts.silent(stale_seconds):
+    if silent := hearts.silent(STALE_SECONDS):
         log.critical("worker thread hangs, ending the process", threads=silent)
         os._exit(1)
     try:

@@ -10,6 +10,7 @@ from flask import Flask
 from sqlalchemy import BigInteger, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from chassis import worker
 from chassis.config import ServiceSettings
 from chassis.db import Base, init_db, make_db, transaction
 from chassis.errors import DependencyAway
@@ -81,7 +82,10 @@ def hang(_session: Any) -> None:
 
 def create_app() -> Flask:
     """Build the app of a worker's own process, as `flask` does."""
-    jobs = [Job("hang", 1, hang)] if os.environ.get("HANG") else []
+    jobs = []
+    if os.environ.get("HANG"):
+        jobs.append(Job("hang", 1, hang))
+        worker.STALE_SECONDS = 8  # The others give signs of life every 5 s.
     return make_app(Settings(), WorkerPlan([Consumer(QUEUE, {"order.paid": make_effect})], jobs))
 
 

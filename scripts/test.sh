@@ -13,6 +13,7 @@ lint() {
     ruff check .
     ruff format --check .
     mypy
+    mypy deploy/local deploy/setup/checks.py scripts/*.py
 }
 
 all() {
@@ -22,10 +23,11 @@ all() {
     pytest "$@" tests/e2e
 }
 
-# The end-to-end tests against containers; the suite stays up when it was up before.
+# The end-to-end tests against containers, which stay up when they were up before.
 docker_tests() {
     set_up
     [ -e .env ] || install -m 600 .env.example .env
+    [ -n "$(docker compose ps --quiet nginx)" ] || trap 'docker compose down' EXIT
     docker compose up -d --build --wait
     SHOP_URL=$(scripts/suite.sh url) pytest "$@" tests/e2e
 }

@@ -1,4 +1,7 @@
-"""Tell a container whether its Celery worker lives: `python -m notification_service.celery_health`."""
+"""Tell a container whether its Celery worker lives: `python notification_service/celery_health.py`.
+
+Run as a file, so that it loads nothing of the service: it is asked every few seconds.
+"""
 
 import hashlib
 import os

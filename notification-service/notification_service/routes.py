@@ -12,7 +12,6 @@ from chassis.idempotency import Once
 from chassis.paging import Page
 from notification_service import services
 from notification_service.errors import NotificationNotFailed, NotYours
-from notification_service.models import db
 from notification_service.schemas import (
     EmailIn,
     HistoryPage,
@@ -28,6 +27,7 @@ from notification_service.schemas import (
     SubscriptionIn,
     SubscriptionView,
 )
+from notification_service.services import db
 
 api = Api("notifications")
 
@@ -96,7 +96,7 @@ def unsubscribe(body: SubscriptionGoneIn, user: Identity) -> Answer:
 )
 def list_history(query: HistoryQuery, user: Identity) -> Page[Any]:
     """List notifications, newest first: one's own, or for an administrator everyone's."""
-    return services.list_history(db.session, user, query)
+    return services.list_history(db.session, user, **query.model_dump())
 
 
 @api.post(

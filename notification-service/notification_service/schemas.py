@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import re
 from datetime import datetime
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -11,35 +10,11 @@ from uuid import UUID
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from chassis.api import Body, Query, View
+from notification_service.recipients import PHONE, is_email
 
 Locale = Literal["zh-CN", "en"]
 Channel = Literal["email", "sms", "push"]
 Status = Literal["queued", "sending", "sent", "failed", "suppressed"]
-
-_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
-_PHONE = r"^\+[1-9][0-9]{6,14}$"
-
-
-def is_email(text: str) -> bool:
-    """Tell whether a mail can be addressed to `text`: plain ASCII before the @, any host name after it."""
-    local, _, domain = text.rpartition("@")
-    try:
-        labels = domain.encode("idna").decode().split(".")
-    except UnicodeError:
-        return False
-    return (
-        len(text) <= 254
-        and len(local) <= 64
-        and bool(_LOCAL.match(local))
-        and len(labels) > 1
-        and all(_LABEL.match(label) for label in labels)
-    )
-
-
-def is_phone(text: str) -> bool:
-    """Tell whether `text` is a number in E.164 that a text message can go to."""
-    return re.match(_PHONE + r"\Z", text, re.ASCII) is not None and text.isascii()
 
 
 def _email(text: str) -> str:
@@ -98,7 +73,7 @@ Email = Annotated[
     AfterValidator(_email),
     WithJsonSchema({"type": "string", "format": "email", "maxLength": 254}),
 ]
-Phone = Annotated[str, Field(pattern=_PHONE, examples=["+8613800138000"])]
+Phone = Annotated[str, Field(pattern=PHONE, examples=["+8613800138000"])]
 Line = Annotated[
     str, Field(min_length=1, max_length=200), AfterValidator(_one_line), AfterValidator(_not_blank)
 ]

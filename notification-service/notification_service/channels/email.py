@@ -12,8 +12,8 @@ from uuid import UUID
 
 from notification_service.config import Settings
 from notification_service.errors import PermanentFailure, TemporaryFailure
+from notification_service.recipients import is_email
 from notification_service.rendering import Mail, one_line
-from notification_service.schemas import is_email
 
 WAIT_SECONDS = 10.0
 # All waits of one mail together: less than the age at which a claim counts as abandoned.

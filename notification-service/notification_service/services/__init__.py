@@ -1,5 +1,6 @@
 """The use-cases of the notification service."""
 
+from notification_service.models import db
 from notification_service.services.dispatching import Sweep
 from notification_service.services.history import list_history, retry_notification
 from notification_service.services.people import save_person
@@ -19,6 +20,7 @@ __all__ = [
     "PushKeys",
     "Sweep",
     "Tools",
+    "db",
     "list_history",
     "notify_low_stock",
     "notify_order",

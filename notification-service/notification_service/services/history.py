@@ -11,27 +11,30 @@ from chassis.errors import NotFound
 from chassis.paging import Page, fetch_page
 from notification_service.errors import NotYours
 from notification_service.models import Notification
-from notification_service.schemas import HistoryQuery
 
 
-def list_history(session: Session, reader: Identity, query: HistoryQuery) -> Page[Notification]:
-    """List notifications, newest first: a user's own, or an administrator's choice."""
-    user_id = query.user_id
+def list_history(
+    session: Session,
+    reader: Identity,
+    *,
+    user_id: int | None,
+    cursor: str | None,
+    limit: int,
+    **filters: str | None,
+) -> Page[Notification]:
+    """List notifications, newest first: a user's own, or an administrator's choice.
+
+    `filters` are columns and the values that they must have; None filters nothing.
+    """
     if not reader.is_admin:
         if user_id not in (None, reader.user_id):
             raise NotYours
         user_id = reader.user_id
     statement = select(Notification)
-    filters = {
-        "user_id": user_id,
-        "channel": query.channel,
-        "status": query.status,
-        "event_type": query.event_type,
-    }
-    for name, value in filters.items():
+    for name, value in {"user_id": user_id, **filters}.items():
         if value is not None:
             statement = statement.where(getattr(Notification, name) == value)
-    return fetch_page(session, statement, keys=[Notification.id], cursor=query.cursor, limit=query.limit)
+    return fetch_page(session, statement, keys=[Notification.id], cursor=cursor, limit=limit)
 
 
 def retry_notification(session: Session, notification_id: UUID) -> Notification:

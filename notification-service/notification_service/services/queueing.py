@@ -17,8 +17,8 @@ from chassis.idempotency import Once
 from notification_service.clients import UserService
 from notification_service.events import OrderData, StockData, UserData
 from notification_service.models import Notification, Person, PushSubscription
+from notification_service.recipients import is_phone
 from notification_service.rendering import DEFAULT_LOCALE, Texts, one_line
-from notification_service.schemas import is_phone
 from notification_service.services.people import find_person, save_person
 from notification_service.services.preferences import read_preferences
 

@@ -35,6 +35,7 @@ def test_without_redis_who_is_signed_in_stays_and_others_wait(without_redis):
     assert unavailable(person.post("/login", credentials))
     assert unavailable(person.refresh())
     assert unavailable(person.post("/logout"))
+    assert unavailable(person.get("/sessions"))
     assert time.monotonic() - started < 9
     # Nothing has changed: the session that could not be ended goes on.
     assert person.get("/profile").status_code == 200

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import text
 
-from tests.user.people import refusal, wrong_fields
+from tests.user.people import PASSWORD, refusal, wrong_fields
 from user_service.services import session_store
 from user_service.services.session_store import RefreshToken
 
@@ -121,7 +121,7 @@ class TestRefresh:
         redis = app.extensions["edge"].redis
         token = RefreshToken.parse(customer.refresh_token)
         kept = redis.hgetall(f"session:{token.session_id}")
-        assert set(kept) == {"user_id", "secret", "token", "created_at", "used_at", "user_agent"}
+        assert set(kept) == {"user_id", "secret", "token", "created_at", "used_at", "user_agent", "address"}
         assert token.token.hex() not in kept.values()
         assert token.secret.hex() not in kept.values()
 
@@ -145,6 +145,70 @@ class TestLogout:
         answer = anyone.post("/logout")
         assert refusal(answer) == (401, "unauthorized")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def devices(person):
+    answer = person.get("/sessions")
+    assert (answer.status_code, answer.json["next_cursor"]) == (200, None)
+    return answer.json["items"]
+
+
+def device_of(person):
+    [own] = [device for device in devices(person) if device["current"]]
+    return own["id"]
+
+
+class TestSessions:
+    def test_lists_the_devices_and_tells_which_one_asks(self, app, anyone):
+        person = anyone.register().sign_in()
+        credentials = {"username": person.user["username"], "password": PASSWORD}
+        headers = {"User-Agent": "Phone/1.0 " + "x" * 300, "X-Forwarded-For": "203.0.113.9"}
+        person.send("POST", "/login", credentials, headers=headers)
+        phone, own = sorted(devices(person), key=lambda device: device["current"])
+        assert set(own) == {"id", "created_at", "last_used_at", "user_agent", "address", "current"}
+        assert (own["current"], phone["current"]) == (True, False)
+        assert own["id"] == RefreshToken.parse(person.refresh_token).session_id
+        assert phone["user_agent"].startswith("Phone/1.0")
+        assert len(phone["user_agent"]) == 200
+        assert phone["address"] == "203.0.113.9"
+        assert own["created_at"].endswith("Z")
+        assert own["last_used_at"] >= own["created_at"]
+
+    def test_shows_nobody_elses_and_none_that_ended(self, customer, anyone):
+        other = anyone.register().sign_in()
+        second = customer.sign_in()
+        second.post("/logout")
+        reused = customer.sign_in()
+        reused.refresh()
+        reused.refresh()
+        assert [device["id"] for device in devices(customer)] == [device_of(customer)]
+        assert device_of(other) not in {device["id"] for device in devices(customer)}
+
+    def test_one_that_is_ended_stops_within_a_second(self, customer):
+        other = customer.sign_in()
+        answer = customer.send("DELETE", f"/sessions/{device_of(other)}")
+        assert (answer.status_code, answer.data) == (204, b"")
+        time.sleep(1)
+        assert refusal(other.get("/profile")) == (401, "unauthorized")
+        assert refusal(other.refresh()) == (401, "invalid_token")
+        assert len(devices(customer)) == 1
+
+    def test_the_one_that_asks_may_end_itself(self, customer):
+        assert customer.send("DELETE", f"/sessions/{device_of(customer)}").status_code == 204
+        assert is_signed_out_soon(customer)
+
+    @pytest.mark.parametrize("session_id", ["019ab0c4-7f5e-7cc3-98c4-dc0c0c070001", "1", "x"])
+    def test_an_unknown_one_is_not_found(self, customer, session_id):
+        assert refusal(customer.send("DELETE", f"/sessions/{session_id}")) == (404, "not_found")
+
+    def test_another_persons_is_not_found_and_goes_on(self, customer, anyone):
+        other = anyone.register().sign_in()
+        answer = customer.send("DELETE", f"/sessions/{device_of(other)}")
+        assert refusal(answer) == (404, "not_found")
+        assert other.refresh().status_code == 200
+
+    def test_needs_somebody_signed_in(self, anyone):
+        assert refusal(anyone.get("/sessions")) == (401, "unauthorized")
 
 
 @pytest.mark.parametrize("route", ["login", "refresh"])

@@ -1,11 +1,13 @@
 """The public routes: accounts, sessions, profile, keys."""
 
 from typing import Any
+from uuid import UUID
 
 from flask import current_app, request
 
 from chassis.api import Api
 from chassis.auth import Identity
+from chassis.errors import NotFound
 from user_service.errors import (
     AccountDisabled,
     EmailTaken,
@@ -21,6 +23,7 @@ from user_service.schemas import (
     ProfileIn,
     RefreshIn,
     RegisterIn,
+    SessionList,
     TokensView,
     UserView,
     VerifyEmailIn,
@@ -68,6 +71,7 @@ def login(body: LoginIn) -> object:
         name=body.username,
         password=body.password,
         user_agent=request.user_agent.string,
+        address=request.remote_addr or "",
     )
 
 
@@ -87,6 +91,18 @@ def refresh_token(body: RefreshIn) -> object:
 def logout(user: Identity) -> None:
     """Sign out of this session."""
     sessions.sign_out(tools(), user)
+
+
+@api.get("/sessions", who="user", answers={200: SessionList})
+def list_sessions(user: Identity) -> object:
+    """List the devices on which one is signed in."""
+    return {"items": sessions.list_sessions(tools(), user)}
+
+
+@api.delete("/sessions/<uuid:session_id>", who="user", answers={204: None}, errors=(NotFound,))
+def end_session(session_id: UUID, user: Identity) -> None:
+    """Sign out on one device."""
+    sessions.end_session(tools(), user, str(session_id))
 
 
 @api.get("/profile", who="user", answers={200: UserView})

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue
 
@@ -100,6 +101,22 @@ class TokensView(View):
     expires_in: int = ACCESS_SECONDS
     refresh_token: str
     user: UserView
+
+
+class SessionView(View):
+    """A device that is signed in."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+    address: str
+    current: bool
+
+
+class SessionList(View):
+    items: list[SessionView]
+    next_cursor: None = None
 
 
 class JwkView(View):

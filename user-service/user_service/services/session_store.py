@@ -10,7 +10,9 @@ import hashlib
 import secrets
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -18,11 +20,13 @@ from uuid_utils.compat import uuid7
 
 from chassis.auth import deny
 from chassis.cache import redis_needed
+from chassis.errors import NotFound
 from user_service.errors import InvalidToken, TokenReused
 
 # A session ends when its refresh token was not used for so long.
 SESSION_SECONDS = 30 * 24 * 3600
 MAX_USER_AGENT = 200
+DEVICE_FACTS = ("created_at", "used_at", "user_agent", "address")
 
 # KEYS: the session, its user's sessions. ARGV: hash of the session's secret, of the token's, of the
 # new token's, now, seconds, the session's id. The second check makes a repeated call (its answer was lost on
@@ -73,6 +77,17 @@ class RefreshToken:
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
+@dataclass(frozen=True)
+class SignedInDevice:
+    """A session as its owner sees it; `last_used_at` is when its tokens were last renewed."""
+
+    id: str
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+    address: str
+
+
 class SessionStore:
     """The sessions in Redis; each method raises `DependencyAway` when Redis is."""
 
@@ -80,7 +95,7 @@ class SessionStore:
         self._redis = client
         self._rotate = client.register_script(ROTATE)
 
-    def start(self, user_id: int, user_agent: str) -> RefreshToken:
+    def start(self, user_id: int, *, user_agent: str, address: str) -> RefreshToken:
         """Start a session and return its first refresh token."""
         token = RefreshToken(str(uuid7()), secrets.token_bytes(16), secrets.token_bytes(32))
         now = int(time.time())
@@ -91,6 +106,7 @@ class SessionStore:
             "created_at": now,
             "used_at": now,
             "user_agent": user_agent[:MAX_USER_AGENT],
+            "address": address,
         }
         with redis_needed(), self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hset(_session(token.session_id), mapping=facts)
@@ -131,13 +147,53 @@ class SessionStore:
             raise InvalidToken
         return successor
 
+    def list_of(self, user_id: int) -> list[SignedInDevice]:
+        """Return the user's sessions, the last used first."""
+        ids = self._ids(user_id)
+        with redis_needed(), self._redis.pipeline(transaction=False) as pipeline:
+            for session_id in ids:
+                pipeline.hmget(_session(session_id), *DEVICE_FACTS)
+            found = pipeline.execute()
+        # Of one that expired at this moment, nothing is there.
+        return [_device(session_id, facts) for session_id, facts in zip(ids, found, strict=True) if facts[0]]
+
+    def end_one_of(self, user_id: int, session_id: str) -> None:
+        """End one of the user's sessions, or raise `NotFound`."""
+        if session_id not in self._ids(user_id):
+            raise NotFound
+        self.end(session_id, user_id)
+
     def end(self, session_id: str, user_id: int) -> None:
         """End a session: its access tokens are refused everywhere first, then it is forgotten."""
-        deny(self._redis, sessions=[session_id])
+        self._end([session_id], user_id)
+
+    def end_all(self, user_id: int, *, but: str | None = None) -> None:
+        """End the user's sessions, all or all but one."""
+        self._end([session_id for session_id in self._ids(user_id) if session_id != but], user_id)
+
+    def _end(self, session_ids: Sequence[str], user_id: int) -> None:
+        # Also with none to end: whoever calls this relies on Redis being there.
+        deny(self._redis, sessions=session_ids)
+        if not session_ids:
+            return
         with redis_needed(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.delete(_session(session_id))
-            pipeline.zrem(_sessions(user_id), session_id)
+            pipeline.delete(*(_session(session_id) for session_id in session_ids))
+            pipeline.zrem(_sessions(user_id), *session_ids)
             pipeline.execute()
+
+    def _ids(self, user_id: int) -> list[str]:
+        with redis_needed():
+            found: Any = self._redis.zrange(_sessions(user_id), time.time(), "+inf", byscore=True)
+        return list(reversed(found))
+
+
+def _device(session_id: str, facts: Sequence[str | None]) -> SignedInDevice:
+    created_at, used_at, user_agent, address = (fact or "" for fact in facts)
+    return SignedInDevice(session_id, _moment(created_at), _moment(used_at), user_agent, address)
+
+
+def _moment(seconds: str) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
 
 
 def _hash(secret: bytes) -> str:

@@ -1,6 +1,7 @@
 """Signing in and out, and staying signed in."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -22,7 +23,9 @@ class SignedIn:
     user: User
 
 
-def sign_in(session: Session, tools: Tools, *, name: str, password: str, user_agent: str) -> SignedIn:
+def sign_in(
+    session: Session, tools: Tools, *, name: str, password: str, user_agent: str, address: str
+) -> SignedIn:
     """Start a session for who knows the password of the name or e-mail address.
 
     An unknown name takes the same steps as a wrong password, so that neither answer nor time tells.
@@ -37,8 +40,9 @@ def sign_in(session: Session, tools: Tools, *, name: str, password: str, user_ag
     tools.attempts.forgive(account)
     if not user.active:
         raise AccountDisabled
-    token = tools.sessions.start(user.id, user_agent)
-    return _signed_in(session, tools, user, token)
+    token = tools.sessions.start(user.id, user_agent=user_agent, address=address)
+    access = tools.signer.sign(session, Identity(user.id, token.session_id, user.role))
+    return SignedIn(access, str(token), user)
 
 
 def refresh(session: Session, tools: Tools, refresh_token: str) -> SignedIn:
@@ -58,6 +62,12 @@ def sign_out(tools: Tools, identity: Identity) -> None:
     tools.sessions.end(identity.session_id, identity.user_id)
 
 
-def _signed_in(session: Session, tools: Tools, user: User, token: RefreshToken) -> SignedIn:
-    access = tools.signer.sign(session, Identity(user.id, token.session_id, user.role))
-    return SignedIn(access, str(token), user)
+def list_sessions(tools: Tools, identity: Identity) -> list[dict[str, Any]]:
+    """Return the devices on which the user is signed in, the last used first, and which one asks."""
+    devices = tools.sessions.list_of(identity.user_id)
+    return [{**asdict(device), "current": device.id == identity.session_id} for device in devices]
+
+
+def end_session(tools: Tools, identity: Identity, session_id: str) -> None:
+    """End one of the user's own sessions; raises `NotFound` for any other."""
+    tools.sessions.end_one_of(identity.user_id, session_id)

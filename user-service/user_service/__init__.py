@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         apis=[routes.api, routes.well_known, internal.api],
         error_table=ERROR_TABLE,
         peers={
-            "order-service": Peer.of(settings.order_user_key, "users.read"),
+            "order-service": Peer.of(settings.order_user_key, "addresses.read"),
             "notification-service": Peer.of(settings.notification_user_key, "users.read", "tokens.issue"),
         },
         fetch_keys=fetch_own_keys,

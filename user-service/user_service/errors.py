@@ -6,6 +6,7 @@ DomainError
 ├── AccountDisabled              told only to who knows the password
 ├── InvalidToken                 a refresh token that is unknown or has expired
 ├── TokenReused                  a refresh token that was spent; its session has ended
+├── TooManyAddresses             the address book is full
 └── InvalidMailToken             a token from a mail that is unknown, used or has expired
 """
 
@@ -44,6 +45,10 @@ class EmailVerified(DomainError):
     detail = "This e-mail address is verified already."
 
 
+class TooManyAddresses(DomainError):
+    detail = "There are 20 addresses already; remove one first."
+
+
 ERROR_TABLE: ErrorTable = {
     UsernameTaken: (409, "username_taken"),
     EmailTaken: (409, "email_taken"),
@@ -53,4 +58,5 @@ ERROR_TABLE: ErrorTable = {
     TokenReused: (401, "token_reused"),
     InvalidMailToken: (400, "invalid_token"),
     EmailVerified: (409, "email_verified"),
+    TooManyAddresses: (409, "too_many_addresses"),
 }

@@ -1,10 +1,11 @@
 """The routes for other services."""
 
 from chassis.api import Api
+from chassis.errors import NotFound
 from user_service.errors import EmailVerified
 from user_service.routes import db_session
-from user_service.schemas import AdminList, InternalUserView, MailTokenIn, MailTokenView
-from user_service.services import accounts, mail_tokens
+from user_service.schemas import AddressView, AdminList, InternalUserView, MailTokenIn, MailTokenView
+from user_service.services import accounts, addresses, mail_tokens
 
 api = Api("internal", prefix="/internal/v1")
 
@@ -13,6 +14,18 @@ api = Api("internal", prefix="/internal/v1")
 def get_user(user_id: int) -> object:
     """Show a user to another service."""
     return accounts.get_user(db_session(), user_id)
+
+
+@api.get(
+    "/users/<id:user_id>/addresses/<id:address_id>",
+    who="service",
+    scope="addresses.read",
+    answers={200: AddressView},
+    errors=(NotFound,),
+)
+def get_address(user_id: int, address_id: int) -> object:
+    """Show one of a user's delivery addresses to another service."""
+    return addresses.get_address(db_session(), user_id, address_id)
 
 
 @api.get("/admins", who="service", scope="users.read", answers={200: AdminList})

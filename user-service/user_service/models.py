@@ -76,6 +76,31 @@ class User(db.Model):  # type: ignore[name-defined]
         return True
 
 
+class Address(db.Model):  # type: ignore[name-defined]
+    """Where a user has things sent."""
+
+    __tablename__ = "addresses"
+    __table_args__ = (
+        Index("uq_addresses_default", "user_id", unique=True, postgresql_where=text("is_default")),
+    )
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id), index=True)
+    recipient: Mapped[str] = mapped_column(Text)
+    phone: Mapped[str] = mapped_column(Text)
+    province: Mapped[str] = mapped_column(Text)
+    city: Mapped[str] = mapped_column(Text)
+    district: Mapped[str] = mapped_column(Text)
+    street: Mapped[str] = mapped_column(Text)
+    postal_code: Mapped[str | None] = mapped_column(Text)
+    is_default: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    created_at: Mapped[datetime] = mapped_column(TIMESTAMP(timezone=True), server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(
+        TIMESTAMP(timezone=True), server_default=func.now(), onupdate=func.now()
+    )
+
+
 class SigningKey(db.Model):  # type: ignore[name-defined]
     """An Ed25519 key of access tokens; the private half is encrypted."""
 

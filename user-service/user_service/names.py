@@ -57,6 +57,13 @@ def clean_nickname(text: str) -> str:
     return name
 
 
+def clean_line(text: str) -> str:
+    """Return text that fits on one line of a label, or raise ValueError."""
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in text) or not text.strip():
+        raise ValueError("must be one line that is not blank")
+    return text
+
+
 def fold(name: str) -> str:
     """Return what two names share when they differ only in case, width or composition."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from flask import current_app, request
 
-from chassis.api import Api
+from chassis.api import Answer, Api
 from chassis.auth import Identity
 from chassis.errors import NotFound
 from user_service.errors import (
@@ -15,9 +15,13 @@ from user_service.errors import (
     InvalidMailToken,
     InvalidToken,
     TokenReused,
+    TooManyAddresses,
     UsernameTaken,
 )
 from user_service.schemas import (
+    AddressIn,
+    AddressList,
+    AddressView,
     JwksView,
     LoginIn,
     ProfileIn,
@@ -28,7 +32,7 @@ from user_service.schemas import (
     UserView,
     VerifyEmailIn,
 )
-from user_service.services import accounts, keys, mail_tokens, sessions
+from user_service.services import accounts, addresses, keys, mail_tokens, sessions
 from user_service.services.tools import Tools
 
 api = Api("users")
@@ -115,6 +119,50 @@ def get_profile(user: Identity) -> object:
 def change_profile(body: ProfileIn, user: Identity) -> object:
     """Change one's own account."""
     return accounts.change_profile(db_session(), user.user_id, body.model_dump(exclude_unset=True))
+
+
+@api.get("/profile/addresses", who="user", answers={200: AddressList})
+def list_addresses(user: Identity) -> object:
+    """List one's delivery addresses."""
+    return {"items": addresses.list_addresses(db_session(), user.user_id)}
+
+
+@api.post(
+    "/profile/addresses",
+    who="user",
+    body=AddressIn,
+    answers={201: AddressView},
+    errors=(TooManyAddresses,),
+)
+def add_address(body: AddressIn, user: Identity) -> Answer:
+    """Add a delivery address, 20 at most; a new default takes the old one's place."""
+    address = addresses.add_address(db_session(), user.user_id, body.model_dump())
+    return Answer(201, address, {"Location": f"/api/v1/profile/addresses/{address.id}"})
+
+
+@api.get("/profile/addresses/<id:address_id>", who="user", answers={200: AddressView}, errors=(NotFound,))
+def get_address(address_id: int, user: Identity) -> object:
+    """Show one of one's delivery addresses."""
+    return addresses.get_address(db_session(), user.user_id, address_id)
+
+
+@api.put(
+    "/profile/addresses/<id:address_id>",
+    who="user",
+    body=AddressIn,
+    answers={200: AddressView},
+    errors=(NotFound,),
+)
+def change_address(body: AddressIn, address_id: int, user: Identity) -> object:
+    """Change one of one's delivery addresses."""
+    fields = body.model_dump(exclude_unset=True)
+    return addresses.change_address(db_session(), user.user_id, address_id, fields)
+
+
+@api.delete("/profile/addresses/<id:address_id>", who="user", answers={204: None}, errors=(NotFound,))
+def remove_address(address_id: int, user: Identity) -> None:
+    """Remove one of one's delivery addresses."""
+    addresses.remove_address(db_session(), user.user_id, address_id)
 
 
 @api.post("/email/verify", who="anyone", body=VerifyEmailIn, answers={204: None}, errors=(InvalidMailToken,))

@@ -15,6 +15,7 @@ from user_service.names import (
     PHONE_PATTERN,
     USERNAME_LENGTH,
     clean_email,
+    clean_line,
     clean_nickname,
     clean_phone,
     clean_username,
@@ -43,6 +44,9 @@ Nickname = Annotated[
     str, AfterValidator(clean_nickname), Field(json_schema_extra=lengths(1, NICKNAME_LENGTH))
 ]
 NewPassword = Annotated[str, Field(min_length=8, max_length=128), AfterValidator(refuse_common)]
+Line = Annotated[str, Field(min_length=1), AfterValidator(clean_line)]
+# Couriers call any number, also one that no text message reaches.
+DeliveryPhone = Annotated[str, Field(min_length=3, max_length=32, pattern=r"^[0-9+(][0-9 ()+-]+$")]
 Locale = Literal["zh-CN", "en"]
 
 
@@ -73,6 +77,19 @@ class ProfileIn(Body):
     locale: Locale = Field(default_factory=lambda: "zh-CN")
 
 
+class AddressIn(Body):
+    """A delivery address; changing one, what may be left out keeps its value."""
+
+    recipient: Annotated[Line, Field(max_length=100)]
+    phone: DeliveryPhone
+    province: Annotated[Line, Field(max_length=100)]
+    city: Annotated[Line, Field(max_length=100)]
+    district: Annotated[Line, Field(max_length=100)]
+    street: Annotated[Line, Field(max_length=200)]
+    postal_code: Annotated[Line, Field(max_length=16)] | None = None
+    is_default: bool = False
+
+
 class VerifyEmailIn(Body):
     token: str = Field(max_length=200)
 
@@ -101,6 +118,25 @@ class TokensView(View):
     expires_in: int = ACCESS_SECONDS
     refresh_token: str
     user: UserView
+
+
+class AddressView(View):
+    id: int
+    recipient: str
+    phone: str
+    province: str
+    city: str
+    district: str
+    street: str
+    postal_code: str | None
+    is_default: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class AddressList(View):
+    items: list[AddressView]
+    next_cursor: None = None
 
 
 class SessionView(View):

@@ -1,6 +1,7 @@
 """People who use the user service over HTTP."""
 
 import json
+import time
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -65,6 +66,16 @@ class Person:
     def refresh(self) -> TestResponse:
         """Spend the refresh token."""
         return self.post("/token/refresh", {"refresh_token": self.refresh_token})
+
+
+def is_signed_out_soon(person: Person) -> bool:
+    """Tell whether the person's access token is refused within a second, or little more on a busy machine."""
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        if person.get("/profile").status_code == 401:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def registration(**fields: Any) -> dict[str, Any]:

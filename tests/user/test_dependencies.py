@@ -3,9 +3,17 @@
 import time
 
 import pytest
+from sqlalchemy import text
 
 from tests.servers import run_redis
-from tests.user.people import Person, refusal, registration
+from tests.user.people import PASSWORD, Person, refusal, registration
+
+
+def password_hash_of(person):
+    with person.app.app_context():
+        session = person.app.extensions["sqlalchemy"].session
+        statement = text("SELECT password_hash FROM users WHERE id = :id")
+        return session.execute(statement, {"id": person.user["id"]}).scalar_one()
 
 
 def unavailable(answer):
@@ -30,12 +38,16 @@ def test_without_redis_who_is_signed_in_stays_and_others_wait(without_redis):
     assert person.get("/profile").status_code == 200
     assert person.put("/profile", {"nickname": "n"}).status_code == 200
     assert person.post("/register", registration()).status_code == 201
+    before = password_hash_of(person)
     started = time.monotonic()
     credentials = {"username": person.user["username"], "password": "wrong"}
     assert unavailable(person.post("/login", credentials))
     assert unavailable(person.refresh())
     assert unavailable(person.post("/logout"))
     assert unavailable(person.get("/sessions"))
+    words = {"current_password": PASSWORD, "new_password": "ein ganz neues Wort"}
+    assert unavailable(person.put("/profile/password", words))
+    assert password_hash_of(person) == before
     assert time.monotonic() - started < 9
     # Nothing has changed: the session that could not be ended goes on.
     assert person.get("/profile").status_code == 200

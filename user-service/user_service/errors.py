@@ -3,6 +3,7 @@
 DomainError
 ├── UsernameTaken, EmailTaken    somebody else has it, compared without case
 ├── InvalidCredentials           wrong name or password; never says which
+├── WrongPassword                the current password, asked for again, is another
 ├── AccountDisabled              told only to who knows the password
 ├── InvalidToken                 a refresh token that is unknown or has expired
 ├── TokenReused                  a refresh token that was spent; its session has ended
@@ -23,6 +24,10 @@ class EmailTaken(DomainError):
 
 class InvalidCredentials(DomainError):
     detail = "Wrong name or password."
+
+
+class WrongPassword(DomainError):
+    detail = "This is not the current password."
 
 
 class AccountDisabled(DomainError):
@@ -53,6 +58,7 @@ ERROR_TABLE: ErrorTable = {
     UsernameTaken: (409, "username_taken"),
     EmailTaken: (409, "email_taken"),
     InvalidCredentials: (401, "invalid_credentials"),
+    WrongPassword: (403, "wrong_password"),
     AccountDisabled: (403, "account_disabled"),
     InvalidToken: (401, "invalid_token"),
     TokenReused: (401, "token_reused"),

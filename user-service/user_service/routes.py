@@ -17,6 +17,7 @@ from user_service.errors import (
     TokenReused,
     TooManyAddresses,
     UsernameTaken,
+    WrongPassword,
 )
 from user_service.schemas import (
     AddressIn,
@@ -24,6 +25,7 @@ from user_service.schemas import (
     AddressView,
     JwksView,
     LoginIn,
+    PasswordIn,
     ProfileIn,
     RefreshIn,
     RegisterIn,
@@ -32,7 +34,7 @@ from user_service.schemas import (
     UserView,
     VerifyEmailIn,
 )
-from user_service.services import accounts, addresses, keys, mail_tokens, sessions
+from user_service.services import accounts, addresses, keys, mail_tokens, passwords, sessions
 from user_service.services.tools import Tools
 
 api = Api("users")
@@ -119,6 +121,14 @@ def get_profile(user: Identity) -> object:
 def change_profile(body: ProfileIn, user: Identity) -> object:
     """Change one's own account."""
     return accounts.change_profile(db_session(), user.user_id, body.model_dump(exclude_unset=True))
+
+
+@api.put("/profile/password", who="user", body=PasswordIn, answers={204: None}, errors=(WrongPassword,))
+def change_password(body: PasswordIn, user: Identity) -> None:
+    """Change one's password; every other session ends."""
+    passwords.change_password(
+        db_session(), tools(), user, current=body.current_password, new=body.new_password
+    )
 
 
 @api.get("/profile/addresses", who="user", answers={200: AddressList})

@@ -77,6 +77,11 @@ class ProfileIn(Body):
     locale: Locale = Field(default_factory=lambda: "zh-CN")
 
 
+class PasswordIn(Body):
+    current_password: str = Field(max_length=128)
+    new_password: NewPassword
+
+
 class AddressIn(Body):
     """A delivery address; changing one, what may be left out keeps its value."""
 

@@ -84,6 +84,11 @@ def lock_user(session: Session, user_id: int) -> User:
     return user
 
 
+def account_of(user: User) -> str:
+    """Name the user's counter of failures."""
+    return f"user {user.id}"
+
+
 def change_profile(session: Session, user_id: int, changes: dict[str, Any]) -> User:
     """Change the given ones of username, phone, nickname and locale; raises `UsernameTaken`."""
     with conflicts_named(), transaction(session) as here:

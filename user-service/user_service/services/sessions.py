@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from chassis.auth import Identity
+from chassis.db import transaction
 from user_service.errors import AccountDisabled, InvalidCredentials, InvalidToken
 from user_service.models import User
 from user_service.names import fold
-from user_service.services.accounts import find_by_name, get_user
+from user_service.services.accounts import account_of, find_by_name, get_user
 from user_service.services.session_store import RefreshToken
 from user_service.services.tools import Tools
 
@@ -31,16 +32,23 @@ def sign_in(
     An unknown name takes the same steps as a wrong password, so that neither answer nor time tells.
     """
     user = find_by_name(session, name)
-    account = f"user {user.id}" if user else f"name {fold(name)}"
+    account = account_of(user) if user else f"name {fold(name)}"
     with tools.hasher.turn():
         tools.attempts.count_try(account)
         known = tools.hasher.matches(password, user.password_hash if user else None)
     if user is None or not known:
         raise InvalidCredentials
     tools.attempts.forgive(account)
-    if not user.active:
-        raise AccountDisabled
-    token = tools.sessions.start(user.id, user_agent=user_agent, address=address)
+    checked = user.password_hash
+    with transaction(session) as here:
+        # Who changes the password, the role or the account's state holds the row until the sessions of
+        # before have ended: one that starts now is either among them or sees the change.
+        user = here.get_one(User, user.id, with_for_update={"read": True}, populate_existing=True)
+        if user.password_hash != checked:
+            raise InvalidCredentials
+        if not user.active:
+            raise AccountDisabled
+        token = tools.sessions.start(user.id, user_agent=user_agent, address=address)
     access = tools.signer.sign(session, Identity(user.id, token.session_id, user.role))
     return SignedIn(access, str(token), user)
 

@@ -88,5 +88,6 @@ def _storable(value: Any) -> bool:
     if isinstance(value, Decimal):
         return value.is_finite() and abs(value) < 10**15
     if isinstance(value, datetime):
-        return value.tzinfo is not None
+        # In another zone the first and last day of the calendar may lie outside it.
+        return value.tzinfo is not None and 1 < value.year < 9999
     return not (isinstance(value, str) and "\0" in value)

@@ -50,5 +50,5 @@ def make_jobs(desk: Desk) -> list[Job]:
         Job("expire orders", 1, expire_orders),
         Job("settle payments", 1, partial(settle_payments, desk=desk)),
         Job("finish refunds", 1, partial(finish_refunds, desk=desk)),
-        Job("purge idempotency keys", 60, purge_keys),
+        Job("purge idempotency keys", 10, purge_keys),
     ]

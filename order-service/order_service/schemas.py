@@ -1,11 +1,12 @@
 """What the order service takes and answers."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from chassis.api import Body, Query, View
@@ -25,6 +26,24 @@ PaymentStatus = Literal[
     "partially_refunded",
     "refunded",
 ]
+
+
+def _rfc3339(value: Any) -> Any:
+    """Refuse the numbers and dates that pydantic would take for a time as well."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", value, re.ASCII):
+        raise PydanticCustomError("time", "must be a time such as 2026-11-23T08:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    """Refuse the few times that exist in their own zone only."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise PydanticCustomError("time", "must be a time of the years 1 to 9999") from error
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc3339), AfterValidator(_in_utc)]
 ProductId = Annotated[int, Field(ge=1, le=10**18 - 1)]
 Quantity = Annotated[int, Field(ge=1, le=MOST_PIECES)]
 Word = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
@@ -120,8 +139,8 @@ class AllOrdersQuery(OwnOrdersQuery):
     """Which of all orders; both times are included."""
 
     user_id: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
-    created_from: AwareDatetime | None = None
-    created_to: AwareDatetime | None = None
+    created_from: Moment | None = None
+    created_to: Moment | None = None
 
 
 class CartItemView(View):

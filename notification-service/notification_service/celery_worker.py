@@ -8,6 +8,7 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
+from celery.worker.state import maybe_shutdown
 
 from chassis.heartbeats import write_heartbeat
 from chassis.logs import configure_logs, get_logger
@@ -74,6 +75,17 @@ class Consumer(consumer.Consumer):
             "task_events": False,
         }
         super().__init__(*args, worker_options={**(worker_options or {}), **off}, **kwargs)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect once a second until the broker is there; Celery's own waits grow to half a minute."""
+        conn.ensure_connection(
+            lambda exc, _: log.warning("broker away", reason=f"{type(exc).__name__}: {exc}"[:500]),
+            interval_start=RETRY_SECONDS,
+            interval_step=0,
+            interval_max=RETRY_SECONDS,
+            callback=maybe_shutdown,
+        )
+        return conn
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """Wait for a broker that does not let us in yet."""

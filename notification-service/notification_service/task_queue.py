@@ -130,7 +130,7 @@ class TaskQueue:
                 "write_timeout": ANSWER_SECONDS,
             },
         )
-        connection.connect()
+        connection.ensure_connection(max_retries=1, interval_start=0)
         return self._celery.amqp.Producer(connection, auto_declare=False)
 
     def close(self) -> None:

@@ -222,6 +222,13 @@ class UserData(Told):
     active: bool
 
 
+class TokenData(Told):
+    """A token for a mail to this address."""
+
+    token: str = Field(repr=False)
+    email: str
+
+
 class AdminData(Told):
     """An active administrator."""
 

@@ -6,6 +6,7 @@ from notification_service.services.history import list_history, retry_notificati
 from notification_service.services.people import save_person
 from notification_service.services.preferences import read_preferences, write_preferences
 from notification_service.services.queueing import (
+    mail_recovery,
     notify_low_stock,
     notify_order,
     queue_email,
@@ -22,6 +23,7 @@ __all__ = [
     "Tools",
     "db",
     "list_history",
+    "mail_recovery",
     "notify_low_stock",
     "notify_order",
     "queue_email",

@@ -15,7 +15,7 @@ from chassis.db import transaction
 from chassis.events import Envelope
 from chassis.idempotency import Once
 from notification_service.clients import UserService
-from notification_service.events import OrderData, StockData, UserData
+from notification_service.events import OrderData, RecoveryData, StockData, UserData
 from notification_service.models import Notification, Person, PushSubscription
 from notification_service.recipients import is_phone
 from notification_service.rendering import DEFAULT_LOCALE, Texts, one_line
@@ -54,6 +54,15 @@ def welcome(session: Session, event: Envelope, texts: Texts) -> None:
         save_person(here, user, sequence=event.sequence)
         message = _message(texts, "welcome", user.locale, {"name": user.username})
         _insert(here, message, "email", user.email, user_id=user.user_id, event=event)
+
+
+def mail_recovery(session: Session, event: Envelope, texts: Texts, users: UserService) -> None:
+    """Mail somebody the way to a new password."""
+    asked = RecoveryData.model_validate(event.data)
+    with transaction(session) as here:
+        person = find_person(here, asked.user_id, users)
+        message = _message(texts, "password_reset", person.locale, {"name": person.username})
+        _insert(here, message, "email", person.email, user_id=person.user_id, event=event)
 
 
 def notify_order(session: Session, event: Envelope, texts: Texts, users: UserService) -> None:

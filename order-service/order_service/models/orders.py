@@ -6,9 +6,20 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, SmallInteger, String, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    SmallInteger,
+    String,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from chassis.money import PRICE_COLUMN, SUM_COLUMN
 from order_service.errors import (
@@ -20,7 +31,7 @@ from order_service.errors import (
     OrderNotShippable,
 )
 from order_service.models.base import NOTHING, TIME, db, now
-from order_service.models.payments import Payment
+from order_service.models.payments import LIVE, Payment
 
 # An intent that became no order yet, or never will: in no list, 404 for everybody.
 HIDDEN = ("reserving", "abandoned")
@@ -175,6 +186,13 @@ class Order(db.Model):  # type: ignore[name-defined]
         if self.status not in ("pending", "paid"):
             raise OrderNotCancellable
         self.status = "cancelled"
+
+    @classmethod
+    def expire(cls, ids: Sequence[UUID], at: datetime) -> "ReturningUpdate[tuple[Order]]":
+        """Make the statement that cancels those orders whose payment is neither there nor under way."""
+        under_way = select(Payment.id).where(Payment.order_id == cls.id, Payment.status.in_(LIVE))
+        still_due = update(cls).where(cls.id.in_(ids), cls.status == "pending", ~under_way.exists())
+        return still_due.values(status="cancelled", updated_at=at).returning(cls)
 
     def ship(self, carrier: str, tracking_number: str, at: datetime) -> None:
         """Hand it to the carrier, unless all of its money is back or on its way back."""

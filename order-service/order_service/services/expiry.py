@@ -1,8 +1,6 @@
 """Orders whose time to pay is over."""
 
-from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
@@ -13,6 +11,7 @@ from order_service.events import order_cancelled
 from order_service.models import LIVE, Order, Payment, now
 
 EXPIRED_AT_ONCE = 500
+FRESH = {"synchronize_session": False, "populate_existing": True}
 
 
 def expire_orders(session: Session) -> bool:
@@ -22,11 +21,9 @@ def expire_orders(session: Session) -> bool:
     """
     with transaction(session) as here:
         taken = here.scalars(_due()).all()
-        # Loaded once the rows are locked: a payment that began while the first statement ran shows here.
-        orders = [order for order in _load(here, taken) if order.live_payment is None] if taken else []
-        for order in orders:
-            order.cancel()
-        record(here, *(order_cancelled(order, "payment_timeout") for order in orders))
+        # Looks again now that the rows are locked: a payment that began while `_due` ran shows only here.
+        cancelled = here.scalars(Order.expire(taken, now()), execution_options=FRESH).all() if taken else []
+        record(here, *(order_cancelled(order, "payment_timeout") for order in cancelled))
     return len(taken) == EXPIRED_AT_ONCE
 
 
@@ -40,8 +37,3 @@ def _due() -> Select[Any]:
         .limit(EXPIRED_AT_ONCE)
         .with_for_update(of=Order, skip_locked=True)
     )
-
-
-def _load(session: Session, ids: Sequence[UUID]) -> Sequence[Order]:
-    statement = select(Order).where(Order.id.in_(ids)).order_by(Order.id)
-    return session.scalars(statement.execution_options(populate_existing=True)).all()

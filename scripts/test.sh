@@ -19,7 +19,8 @@ lint() {
 all() {
     set_up
     lint
-    pytest "$@" --ignore=tests/e2e tests
+    # Each worker process has servers of its own; files stay whole, for their tests share what is costly.
+    pytest "$@" -n 2 --dist loadfile --ignore=tests/e2e tests
     pytest "$@" tests/e2e
 }
 

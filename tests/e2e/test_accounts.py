@@ -66,7 +66,12 @@ class TestRegistration:
                     lambda n: anyone.post("/register", body | {"email": f"{n}{body['email']}"}), range(6)
                 )
             )
-        assert sorted(reply.status for reply in replies) == [201, 409, 409, 409, 409, 409]
+        assert [reply.status for reply in replies].count(201) == 1
+        # Passwords are hashed by a few at a time; who would wait too long is sent away.
+        assert {reply.code for reply in replies if reply.status != 201} <= {
+            "username_taken",
+            "service_unavailable",
+        }
 
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -173,7 +178,7 @@ class TestAccessToken:
         claims = jwt.decode(shopper.token, key, algorithms=[head["alg"]], options={"verify_aud": False})
         assert head["alg"] in ("EdDSA", "ES256")
         assert claims["sub"] == str(shopper.user["id"])
-        assert claims["role"] == "shopper"
+        assert claims["role"] == "customer"
         assert claims["exp"] - claims["iat"] == 900
         assert {"iss", "aud", "sid"} <= set(claims)
 

@@ -1,5 +1,6 @@
 """Calls to the user service."""
 
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from chassis.auth import sign_service_token
 from chassis.errors import DependencyAway
 from chassis.logs import get_logger
 from notification_service.config import Settings
-from notification_service.schemas import AdminData, UserData
+from notification_service.schemas import AdminData, TokenData, UserData
 
 CONNECT_SECONDS, READ_SECONDS = 0.3, 2.0
 
@@ -44,16 +45,16 @@ class UserService:
         body = self._expect(*self._call("GET", "/internal/v1/admins", "users.read"))
         return [_read(AdminData, item) for item in body["items"]]
 
-    def make_email_token(self, user_id: int) -> str | None:
-        """Return a fresh single-use token to verify the user's address, or None when none is to be had."""
-        status, body = self._call("POST", f"/internal/v1/users/{user_id}/email-token", "tokens.issue")
+    def make_email_token(self, user_id: int, purpose: str) -> TokenData | None:
+        """Return a fresh single-use token for a mail of that purpose, or None when none is to be had."""
+        path = f"/internal/v1/users/{user_id}/email-token"
+        status, body = self._call("POST", path, "tokens.issue", {"purpose": purpose})
         if status in (404, 409):
             # No such user any more, or an address that is verified already.
             return None
-        token: str = self._expect(status, body)["token"]
-        return token
+        return _read(TokenData, self._expect(status, body))
 
-    def _call(self, method: str, path: str, scope: str) -> tuple[int, Any]:
+    def _call(self, method: str, path: str, scope: str, sent: Any = None) -> tuple[int, Any]:
         token = sign_service_token(
             self._secret, issuer=Settings.service, audience="user-service", scope=scope
         )
@@ -63,18 +64,21 @@ class UserService:
             "traceparent": context.traceparent.get(),
         }
         try:
-            answer = self._send(method, path, headers)
+            answer = self._send(method, path, headers, sent)
             return answer.status, orjson.loads(answer.data)
         except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError) as error:
             log.warning("user service does not answer", reason=type(error).__name__)
             raise DependencyAway("user service") from error
 
-    def _send(self, method: str, path: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+    def _send(self, method: str, path: str, headers: dict[str, str], sent: Any) -> urllib3.BaseHTTPResponse:
+        ask = partial(
+            self._pool.request, method, self._url + path, headers=headers, json=sent, redirect=False
+        )
         try:
-            return self._pool.request(method, self._url + path, headers=headers, redirect=False)
+            return ask()
         except urllib3.exceptions.ProtocolError:
             # A kept connection, closed by the other side meanwhile; to ask twice for a token does no harm.
-            return self._pool.request(method, self._url + path, headers=headers, redirect=False)
+            return ask()
 
     def _expect(self, status: int, body: Any) -> Any:
         if status != 200 and status != 201:

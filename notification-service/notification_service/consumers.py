@@ -15,10 +15,18 @@ from notification_service.rendering import Texts
 def make_consumers(texts: Texts, users: UserService) -> list[Consumer]:
     """Return the service's queues, each with its table of handlers."""
     welcome = partial(services.welcome, texts=texts)
+    recovery = partial(services.mail_recovery, texts=texts, users=users)
     order = partial(services.notify_order, texts=texts, users=users)
     low_stock = partial(services.notify_low_stock, texts=texts, users=users)
     return [
-        Consumer("user.events", {"user.registered": welcome, "user.updated": update_person}),
+        Consumer(
+            "user.events",
+            {
+                "user.registered": welcome,
+                "user.updated": update_person,
+                "user.recovery.requested": recovery,
+            },
+        ),
         Consumer("product.events", {"product.stock.updated": low_stock}),
         Consumer(
             "order.events",

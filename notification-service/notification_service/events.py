@@ -2,7 +2,13 @@
 
 from notification_service.schemas import Told, UserData
 
-__all__ = ["OrderData", "StockData", "UserData"]
+__all__ = ["OrderData", "RecoveryData", "StockData", "UserData"]
+
+
+class RecoveryData(Told):
+    """`user.recovery.requested`."""
+
+    user_id: int
 
 
 class OrderData(Told):

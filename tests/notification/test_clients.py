@@ -1,5 +1,7 @@
 """Calls to the user service."""
 
+import json
+
 import pytest
 
 from chassis.context import bind_context
@@ -34,8 +36,11 @@ def test_administrators_may_be_named_by_id(settings):
 
 
 def test_a_token_is_issued(client, users):
-    assert client.make_email_token(42) == users.tokens[0]
-    assert client.make_email_token(1) is None
+    issued = client.make_email_token(42, "recovery")
+    assert (issued.token, issued.email) == (users.tokens[0], "xiaoming@example.com")
+    assert json.loads(users.requests[0].body) == {"purpose": "recovery"}
+    assert issued.token not in repr(issued)
+    assert client.make_email_token(1, "recovery") is None
 
 
 def test_the_request_s_id_goes_along(client, users):

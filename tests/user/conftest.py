@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event
+from sqlalchemy import event, text
+from werkzeug.test import TestResponse
 
 from chassis.auth import sign_service_token
 from chassis.cli import prepare
@@ -121,6 +122,32 @@ def service() -> Callable[..., dict[str, str]]:
         return {"Authorization": f"Bearer {token}"}
 
     return headers
+
+
+@pytest.fixture
+def issue(app: Flask, service: Callable[..., dict[str, str]]) -> Callable[..., TestResponse]:
+    """Ask for a mail's token as the notification service does."""
+
+    def issue(user_id: int, body: dict[str, str] | None = None) -> TestResponse:
+        path = f"/internal/v1/users/{user_id}/email-token"
+        return app.test_client().post(path, headers=service("tokens.issue"), json=body or {})
+
+    return issue
+
+
+@pytest.fixture
+def execute(app: Flask) -> Callable[..., list[Any]]:
+    """Run a statement of SQL and return its rows."""
+
+    def execute(statement: str, **values: Any) -> list[Any]:
+        with app.app_context():
+            session = app.extensions["sqlalchemy"].session
+            rows = session.execute(text(statement), values)
+            found = list(rows.all()) if rows.returns_rows else []
+            session.commit()
+            return found
+
+    return execute
 
 
 @pytest.fixture

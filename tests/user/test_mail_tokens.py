@@ -3,33 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import text
 
 from tests.user.people import refusal, wrong_fields
 from user_service.services.mail_tokens import purge_tokens
-
-
-@pytest.fixture
-def issue(app, service):
-    def issue(user_id, body=None):
-        return app.test_client().post(
-            f"/internal/v1/users/{user_id}/email-token", headers=service("tokens.issue"), json=body or {}
-        )
-
-    return issue
-
-
-@pytest.fixture
-def execute(app):
-    def execute(statement, **values):
-        with app.app_context():
-            session = app.extensions["sqlalchemy"].session
-            rows = session.execute(text(statement), values)
-            found = rows.all() if rows.returns_rows else []
-            session.commit()
-            return found
-
-    return execute
 
 
 def test_verifies_the_address(customer, issue):

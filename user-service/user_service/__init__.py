@@ -53,6 +53,7 @@ def make_tools(edge: Chassis, settings: Settings, vault: Vault) -> Tools:
         per_address={
             "login": settings.limit_login_per_address,
             "register": settings.limit_register_per_address,
+            "recover": settings.limit_register_per_address,
         },
     )
     return Tools(Hasher(), attempts, Signer(vault), SessionStore(edge.redis))

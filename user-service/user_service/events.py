@@ -35,6 +35,11 @@ def user_registered(user: UserFacts) -> NewEvent:
     return NewEvent("user.registered", str(user.id), user_facts(user))
 
 
+def recovery_requested(user: UserFacts) -> NewEvent:
+    """Tell that somebody who is perhaps the user has forgotten the password."""
+    return NewEvent("user.recovery.requested", str(user.id), {"user_id": user.id})
+
+
 def user_updated(user: UserFacts) -> NewEvent:
     """Tell that one of the user's facts changed."""
     return NewEvent("user.updated", str(user.id), user_facts(user))

@@ -118,7 +118,7 @@ class MailToken(db.Model):  # type: ignore[name-defined]
     """A single-use token that a mail carries; only its hash is kept, and the row goes when it is used."""
 
     __tablename__ = "mail_tokens"
-    __table_args__ = (CheckConstraint("purpose IN ('verification')", name="purpose_is_known"),)
+    __table_args__ = (CheckConstraint("purpose IN ('verification', 'recovery')", name="purpose_is_known"),)
 
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id), index=True)

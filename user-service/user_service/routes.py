@@ -23,12 +23,14 @@ from user_service.schemas import (
     AddressIn,
     AddressList,
     AddressView,
+    ForgotIn,
     JwksView,
     LoginIn,
     PasswordIn,
     ProfileIn,
     RefreshIn,
     RegisterIn,
+    ResetIn,
     SessionList,
     TokensView,
     UserView,
@@ -97,6 +99,20 @@ def refresh_token(body: RefreshIn) -> object:
 def logout(user: Identity) -> None:
     """Sign out of this session."""
     sessions.sign_out(tools(), user)
+
+
+@api.post("/password/forgot", who="anyone", body=ForgotIn, answers={202: None})
+def request_recovery(body: ForgotIn) -> None:
+    """Ask for a mail with which to set a new password; the answer never tells whether one is sent."""
+    tools().attempts.count_request("recover", request.remote_addr or "")
+    passwords.request_recovery(db_session(), tools(), body.email)
+
+
+@api.post("/password/reset", who="anyone", body=ResetIn, answers={204: None}, errors=(InvalidMailToken,))
+def reset_password(body: ResetIn) -> None:
+    """Set a new password by the token of a mail; every session ends."""
+    tools().attempts.count_request("recover", request.remote_addr or "")
+    passwords.reset_password(db_session(), tools(), token=body.token, new=body.new_password)
 
 
 @api.get("/sessions", who="user", answers={200: SessionList})

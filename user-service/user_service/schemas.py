@@ -99,8 +99,17 @@ class VerifyEmailIn(Body):
     token: str = Field(max_length=200)
 
 
+class ForgotIn(Body):
+    email: str = Field(max_length=EMAIL_LENGTH, json_schema_extra={"format": "email"})
+
+
+class ResetIn(Body):
+    token: str = Field(max_length=200)
+    new_password: NewPassword
+
+
 class MailTokenIn(Body):
-    purpose: Literal["verification"] = "verification"
+    purpose: Literal["verification", "recovery"] = "verification"
 
 
 class UserView(View):

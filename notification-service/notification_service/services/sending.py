@@ -25,7 +25,11 @@ from notification_service.services.subscriptions import PushKeys, forget_subscri
 # A claim that can't be made is made by the next task; an outcome that can't be noted means a second mail.
 CLAIM_PATIENCE = 30.0
 OUTCOME_PATIENCE = 300.0
-VERIFY_PATH = "/verify-email?token="
+# The purpose of the token that a mail carries, and where its link leads.
+TOKENS = {
+    "welcome": ("verification", "/verify-email?token="),
+    "password_reset": ("recovery", "/reset-password?token="),
+}
 ORDER_PATH = "/orders/"
 
 log = get_logger(__name__)
@@ -118,18 +122,24 @@ def _write_mail(notification: Notification, tools: Tools) -> Mail:
     data = notification.data
     if notification.template == DIRECT:
         return Mail(notification.subject, data["body"], data["html"])
-    link = _verification_link(notification, tools) if notification.template == "welcome" else ""
+    link = _token_link(notification, tools) if notification.template in TOKENS else ""
     return tools.texts.mail(notification.template, notification.locale, data, link=link)
 
 
-def _verification_link(notification: Notification, tools: Tools) -> str:
+def _token_link(notification: Notification, tools: Tools) -> str:
     """Ask for a fresh token; it lives in this mail alone, never in a row, a task or a log."""
     assert notification.user_id is not None
+    purpose, path = TOKENS[notification.template]
     try:
-        token = tools.users.make_email_token(notification.user_id)
+        issued = tools.users.make_email_token(notification.user_id, purpose)
     except DependencyAway as error:
         raise TemporaryFailure(str(error)) from error
-    return f"{tools.public_url}{VERIFY_PATH}{token}" if token else ""
+    # A token never goes to an address that the user has left meanwhile.
+    if issued and issued.email == notification.recipient:
+        return f"{tools.public_url}{path}{issued.token}"
+    if notification.template == "welcome":
+        return ""
+    raise PermanentFailure("the user service gives no token for this address")
 
 
 def _write_sms(notification: Notification, texts: Texts) -> str:

@@ -1,13 +1,23 @@
-"""Changing one's password."""
+"""Passwords: change one's own, or set a new one by mail when it is forgotten."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
 
 from chassis.auth import Identity
 from chassis.db import transaction
-from user_service.errors import WrongPassword
+from chassis.events import record
+from user_service import events
+from user_service.errors import InvalidMailToken, WrongPassword
 from user_service.models import User
-from user_service.services.accounts import account_of, get_user, lock_user
+from user_service.services.accounts import account_of, find_by_name, get_user, lock_user
+from user_service.services.mail_tokens import forget_tokens, is_good, spend
 from user_service.services.tools import Tools
+
+RECOVERY = "recovery"
+RECOVERY_SECONDS = 0.15
 
 
 def change_password(session: Session, tools: Tools, identity: Identity, *, current: str, new: str) -> None:
@@ -21,7 +31,47 @@ def change_password(session: Session, tools: Tools, identity: Identity, *, curre
     with transaction(session) as here:
         user = lock_unchanged(here, user)
         user.password_hash = password_hash
+        forget_tokens(here, user.id, RECOVERY)
         tools.sessions.end_all(user.id, but=identity.session_id)
+
+
+def request_recovery(session: Session, tools: Tools, email: str) -> None:
+    """Have a mail sent to who forgot the password; an unknown address takes as long."""
+    with at_least(RECOVERY_SECONDS):
+        # Without an @ it would be looked for among the usernames.
+        user = find_by_name(session, email) if "@" in email else None
+        if user is None or not user.active or not tools.attempts.may_mail(account_of(user)):
+            return
+        with transaction(session) as here:
+            record(here, events.recovery_requested(lock_user(here, user.id)))
+
+
+def reset_password(session: Session, tools: Tools, *, token: str, new: str) -> None:
+    """Set a new password by the token of a mail and end every session; raises `InvalidMailToken`.
+
+    While Redis is away nothing is changed, and the token stays good.
+    """
+    # Hashing takes a quarter of a second, which nobody gets for a token made up.
+    if not is_good(session, token, RECOVERY):
+        raise InvalidMailToken
+    password_hash = tools.hasher.hash(new)
+    with transaction(session) as here:
+        user = spend(here, token, RECOVERY)
+        user.password_hash = password_hash
+        forget_tokens(here, user.id, RECOVERY)
+        tools.sessions.end_all(user.id)
+        # Whoever tried passwords before keeps the owner out no longer.
+        tools.attempts.forgive(account_of(user))
+
+
+@contextmanager
+def at_least(seconds: float) -> Iterator[None]:
+    """Let the block take no less than that, so that its time tells nothing."""
+    ends = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        time.sleep(max(0.0, ends - time.monotonic()))
 
 
 def check_password(tools: Tools, user: User, password: str) -> None:

@@ -312,11 +312,14 @@ def _no_constant(name: str) -> None:
 
 def read_query(model: type[BaseModel]) -> BaseModel:
     """Validate the query parameters; the first of each name counts."""
-    return _validated(model, request.args.to_dict(flat=True), "query.")
+    known = {name: value for name, value in request.args.items() if name in model.model_fields}
+    return _validated(model, known, "query.")
 
 
 def _validated(model: type[BaseModel], data: Any, prefix: str) -> BaseModel:
     errors = [{"field": prefix + where, "message": "must not contain NUL"} for where in nul_fields(data)]
+    # Whatever stands in a cursor, it is for the list itself to refuse.
+    errors = [error for error in errors if error["field"] != "query.cursor"]
     if not errors:
         try:
             return model.model_validate(data)

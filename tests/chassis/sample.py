@@ -45,6 +45,7 @@ class Remark(Body):
 class Listing(Query):
     limit: int = Field(default=20, ge=1, le=100)
     cursor: str | None = None
+    word: str | None = None
 
 
 class NotePage(View):

@@ -120,7 +120,7 @@ def remember_key_set(client: redis.Redis, document: dict[str, Any]) -> None:
 
 
 class DenyList:
-    """Ended sessions and disabled users, held in memory and refreshed from Redis every 0.5 s.
+    """Ended sessions, disabled users and roles that users have lost, held in memory and refreshed from Redis every 0.5 s.
 
     While Redis is away the last copy goes on.
     """
@@ -129,13 +129,19 @@ class DenyList:
         self._redis = client
         self._denied: frozenset[str] = frozenset()
         self._version: str | None = ""
+        self._fresh = True
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def holds(self, identity: Identity) -> bool:
-        """Tell whether the session has ended or the user is disabled."""
+        """Tell whether the session has ended, the user is disabled or has another role now."""
         self._start()
-        return not self._denied.isdisjoint((f"session:{identity.session_id}", f"user:{identity.user_id}"))
+        refused = (
+            f"session:{identity.session_id}",
+            f"user:{identity.user_id}",
+            _role(identity.user_id, identity.role),
+        )
+        return not self._denied.isdisjoint(refused)
 
     def refresh(self) -> None:
         """Read the list again when its version in Redis has changed."""
@@ -163,7 +169,12 @@ class DenyList:
         try:
             self.refresh()
         except redis.RedisError as error:
-            log.warning("deny list not refreshed", reason=type(error).__name__)
+            # Once an outage, for this comes twice a second.
+            if self._fresh:
+                log.warning("deny list not refreshed", reason=type(error).__name__)
+            self._fresh = False
+        else:
+            self._fresh = True
 
 
 def deny(client: redis.Redis, *, sessions: Sequence[str] = (), users: Sequence[int] = ()) -> None:
@@ -186,6 +197,21 @@ def allow_user(client: redis.Redis, user_id: int) -> None:
         pipeline.zrem(DENIED_KEY, f"user:{user_id}")
         pipeline.incr(DENIED_VERSION_KEY)
         pipeline.execute()
+
+
+def change_role(client: redis.Redis, user_id: int, *, old: str, new: str) -> None:
+    """Refuse the user's access tokens of the old role everywhere; those of the new one are good."""
+    now = time.time()
+    with redis_needed():
+        pipeline = client.pipeline(transaction=True)
+        pipeline.zadd(DENIED_KEY, {_role(user_id, old): now + ACCESS_SECONDS + 60})
+        pipeline.zrem(DENIED_KEY, _role(user_id, new))
+        pipeline.incr(DENIED_VERSION_KEY)
+        pipeline.execute()
+
+
+def _role(user_id: int, role: str) -> str:
+    return f"role:{user_id}:{role}"
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,7 @@ def test_a_bad_query_parameter_is_refused_by_name(shop, query):
 @pytest.mark.parametrize("cursor", ["x", "bm9uc2Vuc2U", "WyIrcHJpY2UsaWQiLCIxIiwiMSJd", "e30", "%00"])
 def test_a_cursor_of_another_list_is_refused(shop, cursor):
     answer = shop.get(f"/products?cursor={cursor}")
-    assert answer.status_code in (400, 422)
-    assert answer.get_json()["code"] == ("validation_error" if cursor == "%00" else "invalid_cursor")
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_cursor")
 
 
 def test_an_unknown_query_parameter_is_ignored(shop):

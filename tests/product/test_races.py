@@ -1,8 +1,14 @@
 """Many orders at once: nothing is oversold, nothing is lost, nobody waits for ever."""
 
 import random
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+from sqlalchemy import text
+
+from product_service.models import db
 from tests.product.shop import at_once, new_id, settled
 
 
@@ -106,3 +112,29 @@ def test_deliveries_between_orders_are_not_lost(shop):
     codes = Counter(at_once(act, 80, threads=16))
     assert shop.product(product["id"])["stock"] == 5 + 2 * codes[200] - codes[201]
     shop.assert_ledger_adds_up()
+
+
+@pytest.mark.parametrize("acting", ["reserve", "release"])
+def test_products_are_locked_by_id_whatever_the_order_of_the_lines(shop, acting):
+    """Whoever waits for the first of them has none of the others, so that no two wait for each other."""
+    products = [shop.add(f"p{number}", stock=10)["id"] for number in range(6)]
+    order, lines = new_id(), [(product, 1) for product in reversed(products)]
+    if acting == "release":
+        assert shop.reserve(lines, order).status_code == 201
+    with shop.app.app_context(), db.engine.connect() as other, ThreadPoolExecutor(1) as pool:
+        other.execute(text("SELECT 1 FROM products WHERE id = :id FOR UPDATE"), {"id": products[0]})
+        acts = {"reserve": lambda: shop.reserve(lines, order), "release": lambda: shop.release(order)}
+        act = pool.submit(settled, acts[acting])
+        wait_for_a_lock(shop)
+        free = "SELECT id FROM products WHERE id > :id ORDER BY id FOR UPDATE SKIP LOCKED"
+        assert [id_ for (id_,) in shop.sql(free, id=products[0])] == products[1:]
+        other.rollback()
+    assert act.result() in (201, 204)
+
+
+def wait_for_a_lock(shop):
+    """Wait until somebody waits for a row."""
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%products%'"
+    ends = time.monotonic() + 10
+    while not shop.sql(waiting) and time.monotonic() < ends:
+        time.sleep(0.01)

@@ -287,6 +287,19 @@ class TestNewsThatComesLate:
         assert (status, str(amount)) == ("processing", "20.00")
         assert buyer.see(order["id"])["status"] == "paid"
 
+    def test_a_capture_while_another_payment_is_under_way_goes_back(
+        self, shop: Shop, buyer: Person, tea: int
+    ):
+        order = buyer.ordered((tea, 2))
+        self.give_up(shop, buyer, order["id"])
+        buyer.pay(order["id"], "tok_timeout")
+        self.hear(shop, order["id"], "captured")
+        assert buyer.see(order["id"])["status"] == "pending"
+        shop.work("settle payments")
+        assert buyer.see(order["id"])["status"] == "paid"
+        refunds = shop.rows("SELECT amount FROM refunds WHERE order_id = :o", o=order["id"])
+        assert [str(row.amount) for row in refunds] == ["20.00"]
+
 
 def test_no_order_ever_has_two_live_payments(shop: Shop, buyer: Person, tea: int):
     """Whatever the code does, the database refuses it."""

@@ -120,9 +120,9 @@ def remember_key_set(client: redis.Redis, document: dict[str, Any]) -> None:
 
 
 class DenyList:
-    """Ended sessions, disabled users and roles that users have lost, held in memory and refreshed from Redis every 0.5 s.
+    """Ended sessions, disabled users and roles that users have lost.
 
-    While Redis is away the last copy goes on.
+    Held in memory and refreshed from Redis every 0.5 s. While Redis is away the last copy goes on.
     """
 
     def __init__(self, client: redis.Redis) -> None:

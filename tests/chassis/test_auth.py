@@ -100,6 +100,22 @@ def test_a_denied_user_comes_back_when_allowed(app: Flask, bearer: Headers, sett
     assert client.get("/api/v1/notes/1", headers=bearer(user_id=77)).status_code == 404
 
 
+def test_a_role_that_was_lost_opens_nothing_until_it_is_given_back(
+    app: Flask, bearer: Headers, settings: Settings
+) -> None:
+    client, redis = app.test_client(), make_redis(settings)
+    admin, customer = bearer(user_id=78, role="admin"), bearer(user_id=78, role="customer")
+
+    def statuses() -> list[int]:
+        time.sleep(1)
+        return [client.get("/api/v1/notes/1", headers=headers).status_code for headers in (admin, customer)]
+
+    auth.change_role(redis, 78, old="admin", new="customer")
+    assert statuses() == [401, 404]
+    auth.change_role(redis, 78, old="customer", new="admin")
+    assert statuses() == [404, 401]
+
+
 def test_without_any_key_set_a_token_can_not_be_judged() -> None:
     def away() -> dict[str, Any]:
         raise DependencyAway("user service")
@@ -157,7 +173,7 @@ def test_a_peers_token_opens_only_what_it_names(
 ) -> None:
     gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), PEERS)
     right = {"secret": SECRET, "issuer": "order-service", "audience": "sample-service", "scope": "write"}
-    gate.check_service("Bearer " + sign_service_token(**right), scope)
+    gate.check_service("Bearer " + sign_service_token(**right), "write")
     with pytest.raises(Refusal):
         gate.check_service("Bearer " + sign_service_token(**right | changes), scope)
 

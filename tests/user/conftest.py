@@ -109,6 +109,12 @@ def customer(anyone: Person) -> Person:
 
 
 @pytest.fixture
+def admin(app: Flask) -> Person:
+    """The administrator of the settings, signed in."""
+    return Person(app, user={"username": "root"}).sign_in()
+
+
+@pytest.fixture
 def service() -> Callable[..., dict[str, str]]:
     """Return the headers of another service."""
 

@@ -42,6 +42,10 @@ class Person:
         """Send a POST."""
         return self.send("POST", path, body)
 
+    def patch(self, path: str, body: Any) -> TestResponse:
+        """Send a PATCH."""
+        return self.send("PATCH", path, body)
+
     def put(self, path: str, body: Any) -> TestResponse:
         """Send a PUT."""
         return self.send("PUT", path, body)

@@ -7,6 +7,7 @@ DomainError
 ├── AccountDisabled              told only to who knows the password
 ├── InvalidToken                 a refresh token that is unknown or has expired
 ├── TokenReused                  a refresh token that was spent; its session has ended
+├── LastAdmin                    nobody would be left to administrate
 ├── TooManyAddresses             the address book is full
 └── InvalidMailToken             a token from a mail that is unknown, used or has expired
 """
@@ -54,6 +55,10 @@ class TooManyAddresses(DomainError):
     detail = "There are 20 addresses already; remove one first."
 
 
+class LastAdmin(DomainError):
+    detail = "This is the last active administrator."
+
+
 ERROR_TABLE: ErrorTable = {
     UsernameTaken: (409, "username_taken"),
     EmailTaken: (409, "email_taken"),
@@ -64,5 +69,6 @@ ERROR_TABLE: ErrorTable = {
     TokenReused: (401, "token_reused"),
     InvalidMailToken: (400, "invalid_token"),
     EmailVerified: (409, "email_verified"),
+    LastAdmin: (409, "last_admin"),
     TooManyAddresses: (409, "too_many_addresses"),
 }

@@ -14,6 +14,7 @@ from user_service.errors import (
     InvalidCredentials,
     InvalidMailToken,
     InvalidToken,
+    LastAdmin,
     TokenReused,
     TooManyAddresses,
     UsernameTaken,
@@ -33,10 +34,13 @@ from user_service.schemas import (
     ResetIn,
     SessionList,
     TokensView,
+    UserChangeIn,
+    UserPage,
+    UsersQuery,
     UserView,
     VerifyEmailIn,
 )
-from user_service.services import accounts, addresses, keys, mail_tokens, passwords, sessions
+from user_service.services import accounts, addresses, administration, keys, mail_tokens, passwords, sessions
 from user_service.services.tools import Tools
 
 api = Api("users")
@@ -195,6 +199,31 @@ def remove_address(address_id: int, user: Identity) -> None:
 def verify_email(body: VerifyEmailIn) -> None:
     """Confirm an e-mail address by the token of a mail."""
     mail_tokens.verify_email(db_session(), body.token)
+
+
+@api.get("/users", who="admin", query=UsersQuery, answers={200: UserPage}, refusals={400: ["invalid_cursor"]})
+def list_users(query: UsersQuery) -> object:
+    """List the users, newest first."""
+    return administration.list_users(db_session(), **query.model_dump())
+
+
+@api.get("/users/<id:user_id>", who="admin", answers={200: UserView}, errors=(NotFound,))
+def get_user(user_id: int) -> object:
+    """Show one user."""
+    return accounts.get_user(db_session(), user_id)
+
+
+@api.patch(
+    "/users/<id:user_id>",
+    who="admin",
+    body=UserChangeIn,
+    answers={200: UserView},
+    errors=(NotFound, LastAdmin),
+)
+def change_user(body: UserChangeIn, user_id: int) -> object:
+    """Give a user another role, disable or enable; it works on every service within a second."""
+    changes = body.model_dump(exclude_unset=True)
+    return administration.change_user(db_session(), tools(), user_id, **changes)
 
 
 @well_known.get("/.well-known/jwks.json", who="anyone", answers={200: JwksView})

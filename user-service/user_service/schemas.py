@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from chassis.api import Body, View
+from chassis.api import Body, Query, View
 from chassis.auth import ACCESS_SECONDS
 from user_service.common_passwords import is_common
 from user_service.names import (
@@ -48,6 +48,7 @@ Line = Annotated[str, Field(min_length=1), AfterValidator(clean_line)]
 # Couriers call any number, also one that no text message reaches.
 DeliveryPhone = Annotated[str, Field(min_length=3, max_length=32, pattern=r"^[0-9+(][0-9 ()+-]+$")]
 Locale = Literal["zh-CN", "en"]
+Role = Literal["customer", "admin"]
 
 
 class RegisterIn(Body):
@@ -108,6 +109,20 @@ class ResetIn(Body):
     new_password: NewPassword
 
 
+class UserChangeIn(Body):
+    """Only the fields given are changed."""
+
+    # The factories are for the schema alone: these may be left out, but not be null.
+    role: Role = Field(default_factory=lambda: "customer")
+    active: bool = Field(default_factory=lambda: True)
+
+
+class UsersQuery(Query):
+    q: str | None = Field(default=None, max_length=EMAIL_LENGTH, description="Part of name or e-mail.")
+    limit: int = Field(default=20, ge=1, le=100)
+    cursor: str | None = None
+
+
 class MailTokenIn(Body):
     purpose: Literal["verification", "recovery"] = "verification"
 
@@ -120,10 +135,17 @@ class UserView(View):
     phone: str | None
     nickname: str | None
     locale: Locale
-    role: Literal["customer", "admin"]
+    role: Role
     active: bool
     created_at: datetime
     updated_at: datetime
+
+
+class UserPage(View):
+    """One page of users, newest first."""
+
+    items: list[UserView]
+    next_cursor: str | None
 
 
 class TokensView(View):
@@ -190,7 +212,7 @@ class InternalUserView(View):
     email: str
     phone: str | None = Field(validation_alias="phone_e164")
     locale: Locale
-    role: Literal["customer", "admin"]
+    role: Role
     active: bool
     email_verified: bool
 

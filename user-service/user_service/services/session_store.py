@@ -18,7 +18,7 @@ from typing import Any
 import redis
 from uuid_utils.compat import uuid7
 
-from chassis.auth import deny
+from chassis.auth import allow_user, change_role, deny
 from chassis.cache import redis_needed
 from chassis.errors import NotFound
 from user_service.errors import InvalidToken, TokenReused
@@ -170,6 +170,19 @@ class SessionStore:
     def end_all(self, user_id: int, *, but: str | None = None) -> None:
         """End the user's sessions, all or all but one."""
         self._end([session_id for session_id in self._ids(user_id) if session_id != but], user_id)
+
+    def shut_out(self, user_id: int) -> None:
+        """Refuse all that the user holds, everywhere, and end the sessions."""
+        deny(self._redis, users=[user_id])
+        self.end_all(user_id)
+
+    def let_in(self, user_id: int) -> None:
+        """Let a user sign in again who was shut out."""
+        allow_user(self._redis, user_id)
+
+    def change_role(self, user_id: int, *, old: str, new: str) -> None:
+        """Refuse access tokens of the old role; the sessions go on and get the new one."""
+        change_role(self._redis, user_id, old=old, new=new)
 
     def _end(self, session_ids: Sequence[str], user_id: int) -> None:
         # Also with none to end: whoever calls this relies on Redis being there.

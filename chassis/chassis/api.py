@@ -82,6 +82,7 @@ class Route:
     errors: Sequence[type[DomainError]]
     refusals: Mapping[int, Sequence[str]]
     idempotent: bool
+    headers: Sequence[str]
     parameters: frozenset[str]
 
     @property
@@ -141,11 +142,13 @@ class Api:
         refusals: Mapping[int, Sequence[str]] | None = None,
         scope: str = "",
         idempotent: bool = False,
+        headers: Sequence[str] = (),
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare a route: the handler names what it wants of `body`, `query`, `user`, `once` and the path.
 
         `answers` maps each good status to its model, the first being the usual one; `errors`
-        are the domain errors the use-case raises, `refusals` further codes by status.
+        are the domain errors the use-case raises, `refusals` further codes by status, `headers`
+        the conditional request headers that the handler reads itself.
         """
 
         def declare(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -162,6 +165,7 @@ class Api:
                 errors,
                 refusals or {},
                 idempotent,
+                headers,
                 wanted,
             )
             self.routes.append(route)

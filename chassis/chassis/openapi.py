@@ -16,6 +16,7 @@ PATH_TYPES = {
     "uuid": {"type": "string", "format": "uuid"},
     "name": {"type": "string", "pattern": "^[a-z0-9_-]{1,40}$"},
 }
+KEY_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
 SECURITY = {
     "user": "accessToken",
     "admin": "accessToken",
@@ -131,10 +132,10 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
-    if not route.idempotent:
-        return []
-    schema = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
-    return [{"name": "Idempotency-Key", "in": "header", "required": False, "schema": schema}]
+    wanted = [(name, {"type": "string"}) for name in route.headers]
+    if route.idempotent:
+        wanted.append(("Idempotency-Key", KEY_SCHEMA))
+    return [{"name": name, "in": "header", "required": False, "schema": schema} for name, schema in wanted]
 
 
 def _responses(route: Route, refs: dict[Any, Any], table: ErrorTable, has_path: bool) -> dict[str, Any]:

@@ -31,7 +31,12 @@ def list_products(query: ProductQuery, user: Identity | None) -> Page[ProductVie
     return Page([show_product(product, _currency()) for product in page.items], page.next_cursor)
 
 
-@api.get("/products/<id:product_id>", who="optional", answers={200: ProductView, 304: None})
+@api.get(
+    "/products/<id:product_id>",
+    who="optional",
+    answers={200: ProductView, 304: None},
+    headers=("If-None-Match",),
+)
 def get_product(product_id: int, user: Identity | None) -> Answer:
     """Show one product; an archived one to administrators alone."""
     product = catalogue.find_product(db.session, product_id, archived_too=_sees_archived(user))
@@ -54,6 +59,7 @@ def create_product(body: ProductIn) -> Answer:
     body=ProductChange,
     answers={200: ProductView},
     errors=(SkuTaken, StaleVersion),
+    headers=("If-Match",),
 )
 def change_product(product_id: int, body: ProductChange) -> Answer:
     """Change a product; `If-Match` guards against overwriting another's change."""

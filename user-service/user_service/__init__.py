@@ -9,14 +9,14 @@ from chassis.auth import Peer
 from chassis.db import database_needed
 from chassis.service import Chassis, create_service
 from chassis.worker import Job, WorkerPlan
-from user_service import docs, internal, routes
+from user_service import commands, docs, internal, routes
 from user_service.config import Settings
 from user_service.errors import ERROR_TABLE
 from user_service.models import db
 from user_service.services.accounts import make_first_administrator
 from user_service.services.attempts import Attempts
 from user_service.services.hashing import Hasher
-from user_service.services.keys import Signer, Vault, ensure_signing_key, read_key_set
+from user_service.services.keys import Signer, Vault, ensure_signing_key, read_key_set, retire_keys
 from user_service.services.mail_tokens import purge_tokens
 from user_service.services.session_store import SessionStore
 from user_service.services.tools import Tools
@@ -41,7 +41,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     vault = Vault(settings.key_encryption_secret.get_secret_value())
     app.extensions["tools"] = make_tools(app.extensions["edge"], settings, vault)
     app.extensions["prepare"] = partial(prepare, app, settings, vault)
-    app.extensions["worker"] = WorkerPlan(jobs=[Job("purge mail tokens", 3600, purge_tokens)])
+    app.extensions["worker"] = WorkerPlan(
+        jobs=[Job("purge mail tokens", 3600, purge_tokens), Job("retire keys", 60, retire_keys)]
+    )
+    commands.register_commands(app, vault)
     return app
 
 

@@ -112,6 +112,10 @@ class SigningKey(db.Model):  # type: ignore[name-defined]
     created_at: Mapped[datetime] = mapped_column(
         TIMESTAMP(timezone=True), server_default=func.clock_timestamp()
     )
+    # Published at once, it signs only when every service has had the time to see it.
+    signs_from: Mapped[datetime] = mapped_column(
+        TIMESTAMP(timezone=True), server_default=func.clock_timestamp()
+    )
 
 
 class MailToken(db.Model):  # type: ignore[name-defined]

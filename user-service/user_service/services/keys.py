@@ -1,10 +1,11 @@
-"""The keys that sign access tokens: made once, kept encrypted, published as a JWK set."""
+"""The keys that sign access tokens: kept encrypted, published as a JWK set, changed without a gap."""
 
 import base64
 import os
 import secrets
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -12,16 +13,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, exists, func, select, text
+from sqlalchemy.orm import Session, aliased
 
-from chassis.auth import ALGORITHM, Identity, sign_access_token
+from chassis.auth import ACCESS_SECONDS, ALGORITHM, Identity, sign_access_token
 from chassis.db import transaction
 from chassis.logs import get_logger
 from user_service.models import SigningKey
 
 NONCE_BYTES = 12
 KEPT_SECONDS = 5.0
+# Every service asks again for a key it does not know after 5 s at most.
+PUBLISHED_BEFORE = timedelta(seconds=10)
+# The last token of a key is signed by who still held it and is good for its time; a minute for the clocks.
+RETIRED_AFTER = timedelta(seconds=ACCESS_SECONDS + KEPT_SECONDS + 60)
 
 log = get_logger(__name__)
 
@@ -48,7 +53,7 @@ class Vault:
 
 
 class Signer:
-    """Signs access tokens with the newest key, which it holds for some seconds."""
+    """Signs access tokens with the newest key whose time has come, which it holds for some seconds."""
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
@@ -77,12 +82,38 @@ def ensure_signing_key(session: Session, vault: Vault) -> tuple[str, Ed25519Priv
         if found := _open_newest(here, vault):
             return found
         # One maker at a time; the second finds what the first has made.
-        here.execute(text("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE"))
-        return _open_newest(here, vault) or _make(here, vault)
+        _lock_table(here)
+        return _open_newest(here, vault) or _make(here, vault, func.clock_timestamp())
+
+
+def rotate_keys(session: Session, vault: Vault) -> str:
+    """Publish a new key, which signs 10 s later, and return its id."""
+    with transaction(session) as here:
+        _lock_table(here)
+        kid, _ = _make(here, vault, func.clock_timestamp() + PUBLISHED_BEFORE)
+    return kid
+
+
+def retire_keys(session: Session) -> list[str]:
+    """Drop the keys whose last token has expired, and return their ids."""
+    newer = aliased(SigningKey)
+    replaced = exists().where(
+        newer.signs_from > SigningKey.signs_from, newer.signs_from < func.clock_timestamp() - RETIRED_AFTER
+    )
+    with transaction(session) as here:
+        retired = list(here.scalars(delete(SigningKey).where(replaced).returning(SigningKey.kid)))
+    if retired:
+        log.info("signing keys retired", kids=retired)
+    return retired
+
+
+def _lock_table(session: Session) -> None:
+    session.execute(text("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _open_newest(session: Session, vault: Vault) -> tuple[str, Ed25519PrivateKey] | None:
-    newest = session.scalar(select(SigningKey).order_by(SigningKey.created_at.desc()).limit(1))
+    due = select(SigningKey).where(SigningKey.signs_from <= func.clock_timestamp())
+    newest = session.scalar(due.order_by(SigningKey.signs_from.desc()).limit(1))
     if newest is None:
         return None
     key = vault.open(newest.kid, newest.private_key)
@@ -92,10 +123,11 @@ def _open_newest(session: Session, vault: Vault) -> tuple[str, Ed25519PrivateKey
     return newest.kid, key
 
 
-def _make(session: Session, vault: Vault) -> tuple[str, Ed25519PrivateKey]:
+def _make(session: Session, vault: Vault, signs_from: Any) -> tuple[str, Ed25519PrivateKey]:
     kid, key = secrets.token_urlsafe(12), Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes_raw()
-    session.add(SigningKey(kid=kid, public_key=public, private_key=vault.close(kid, key)))
+    closed = vault.close(kid, key)
+    session.add(SigningKey(kid=kid, public_key=public, private_key=closed, signs_from=signs_from))
     log.info("signing key made", kid=kid)
     return kid, key
 

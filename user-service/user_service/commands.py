@@ -1,0 +1,25 @@
+"""The service's own commands: `flask keys rotate`."""
+
+import click
+from flask import Flask
+from flask.cli import AppGroup
+
+from chassis.auth import remember_key_set
+from chassis.service import Chassis
+from user_service.services.keys import Vault, read_key_set, rotate_keys
+
+
+def register_commands(app: Flask, vault: Vault) -> None:
+    """Add the commands to the app."""
+    keys = AppGroup("keys", help="The keys that sign access tokens.")
+    edge: Chassis = app.extensions["edge"]
+
+    @keys.command("rotate")
+    def rotate() -> None:
+        """Make a new key: published at once, it signs 10 s later; the old one goes with its last token."""
+        kid = rotate_keys(edge.session(), vault)
+        # For who can't ask this service just then.
+        remember_key_set(edge.redis, read_key_set(edge.session()))
+        click.echo(f"{kid} is published and signs in 10 s; the key before it stays good for its last tokens")
+
+    app.cli.add_command(keys)

@@ -52,14 +52,19 @@ allow_starts() {
     [ ! -e "$POLICY.before-ecommerce-basic" ] || mv "$POLICY.before-ecommerce-basic" "$POLICY"
 }
 
-# At the next boot the new packages' own servers would take the suite's ports.
-disable_units() {
-    [ -d /run/systemd/system ] || return 0
+is_installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+# The units by which new packages would start servers at the next boot, on the suite's ports.
+# What an installed package shares with them (another PostgreSQL, another Erlang) stays enabled.
+new_units() {
     for package in "$@"; do
         case $package in
-            postgresql*) systemctl disable --quiet postgresql || true ;;
-            rabbitmq-server) systemctl disable --quiet rabbitmq-server epmd.socket || true ;;
-            redis-server | nginx) systemctl disable --quiet "$package" || true ;;
+            postgresql*) is_installed postgresql-common || echo postgresql ;;
+            rabbitmq-server)
+                echo rabbitmq-server
+                is_installed erlang-base || echo epmd.socket
+                ;;
+            redis-server | nginx) echo "$package" ;;
         esac
     done
 }
@@ -70,7 +75,7 @@ install() {
     forbid_starts
     export DEBIAN_FRONTEND=noninteractive
     log=$(mktemp)
-    # shellcheck disable=SC2024
+    units=$(new_units "$@")
     if ! { apt-get -o DPkg::Lock::Timeout=300 update -q &&
         apt-get -o DPkg::Lock::Timeout=300 install -q -y --no-install-recommends "$@"; } >"$log" 2>&1; then
         tail -n 5 "$log" >&2
@@ -78,7 +83,7 @@ install() {
         exit 1
     fi
     rm -f "$log"
-    disable_units "$@"
+    [ ! -d /run/systemd/system ] || [ -z "$units" ] || systemctl disable --quiet $units || true
 }
 
 if [ "${1:-}" = --install ]; then

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from deploy.local import accounts
@@ -36,7 +37,7 @@ class Layout:
     source: Path
     root: Path
 
-    @property
+    @cached_property
     def state(self) -> Path:
         """Return the folder that really holds `data/` and `logs/`."""
         return self.root if is_open(self.root) else elsewhere(self.root)
@@ -61,7 +62,9 @@ class Layout:
         """Return a folder for Unix sockets: the kernel allows their paths 107 bytes."""
         if len(str(self.run)) < 70:
             return self.run
-        return Path("/tmp") / f"ecommerce-basic-{elsewhere(self.root).name}"
+        if os.geteuid() == 0:
+            return elsewhere(self.root) / "run"
+        return Path("/tmp") / f"ecommerce-basic-{os.geteuid()}-{elsewhere(self.root).name}"
 
     def prepare(self) -> None:
         """Make the folders, and the links where they lie elsewhere."""
@@ -71,11 +74,19 @@ class Layout:
         for folder in (self.data, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         accounts.own(self.run, accounts.caller(), 0o711)
-        accounts.own(self.sockets, accounts.caller(), 0o711)
+        self._make_sockets()
         if shutil.disk_usage(self.data).free < SPACE_NEEDED:
             raise SetupError(f"The disk of {self.data} has less than 1 GB left; free some space.")
-        (self.data / ".mode").write_text("plain\n")
         self.link()
+        # A file, never a link: whoever comes with Docker must be able to read it.
+        (self.root / "data").mkdir(exist_ok=True)
+        (self.root / "data/.mode").write_text("plain\n")
+
+    def _make_sockets(self) -> None:
+        """Make the folder of the sockets; in /tmp somebody else may have been there first."""
+        self.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
+        if self.sockets.is_symlink() or self.sockets.stat().st_uid != os.geteuid():
+            raise SetupError(f"{self.sockets} belongs to somebody else; have it removed.")
 
     def link(self) -> None:
         """Let the root folder lead to what lies elsewhere."""
@@ -110,8 +121,7 @@ class Layout:
 
     def delete(self) -> None:
         """Delete data and logs wherever they lie."""
-        shutil.rmtree(self.sockets / "postgres", ignore_errors=True)
-        for name in ("data", "logs"):
-            for folder in {self.state / name, self.root / name}:
-                if folder.exists():
-                    shutil.rmtree(folder)
+        folders = {parent / name for parent in (self.state, self.root) for name in ("data", "logs")}
+        for folder in (*folders, self.sockets):
+            if folder.exists():
+                shutil.rmtree(folder)

@@ -29,6 +29,7 @@ def test_a_closed_folder_keeps_links_and_its_permissions(closed: Layout) -> None
     assert closed.state != closed.root
     assert (closed.root / "data/postgres").readlink() == closed.data / "postgres"
     assert (closed.root / "data/.mode").read_text() == "plain\n"
+    assert not (closed.root / "data/.mode").is_symlink()
     assert closed.root.stat().st_mode & 0o777 == 0o700
 
 
@@ -60,6 +61,19 @@ def test_an_open_folder_holds_its_own_data() -> None:
         layout.prepare()
         assert layout.data == folder / "data"
         assert layout.sockets == folder / "data/run"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root's sockets are never in /tmp")
+def test_a_folder_of_somebody_else_in_tmp_is_refused(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 80)
+    layout = Layout(deep, deep)
+    deep.mkdir()
+    layout.sockets.symlink_to(tmp_path)
+    try:
+        with pytest.raises(SetupError, match="somebody else"):
+            layout.prepare()
+    finally:
+        layout.sockets.unlink()
 
 
 def test_sockets_of_a_deep_folder_lie_where_their_paths_are_short(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Messages that really arrive, one for each event, in the language of whoever reads them."""
 
 import base64
+import json
 import re
 import time
 
@@ -33,6 +34,15 @@ class TestMails:
     def test_welcome_whoever_registers(self, customer, mailbox):
         mail = mail_of(customer, mailbox, "user.registered")
         assert customer.user["username"] in mail["text"] + mail["html"]
+
+    def test_prove_that_an_address_is_ones_own(self, anyone, customer, mailbox):
+        mail = mail_of(customer, mailbox, "user.registered")
+        token = re.search(r"token=([A-Za-z0-9_-]+)", mail["text"])[1]
+        anyone.post("/email/verify", {"token": token}).expect(204)
+        assert customer.get("/profile").expect(200)["email_verified"] is True
+        assert anyone.post("/email/verify", {"token": token}).status in (400, 401, 404, 409, 422)
+        shown = json.dumps(history(customer))
+        assert token not in shown
 
     def test_tell_the_whole_way_of_an_order(self, customer, mailbox, new_shipped_order, admin):
         order = new_shipped_order(customer)

@@ -16,6 +16,7 @@ def make_consumers(texts: Texts, users: UserService) -> list[Consumer]:
     """Return the service's queues, each with its table of handlers."""
     welcome = partial(services.welcome, texts=texts)
     recovery = partial(services.mail_recovery, texts=texts, users=users)
+    email_change = partial(services.mail_email_change, texts=texts, users=users)
     order = partial(services.notify_order, texts=texts, users=users)
     low_stock = partial(services.notify_low_stock, texts=texts, users=users)
     return [
@@ -25,6 +26,7 @@ def make_consumers(texts: Texts, users: UserService) -> list[Consumer]:
                 "user.registered": welcome,
                 "user.updated": update_person,
                 "user.recovery.requested": recovery,
+                "user.email.change.requested": email_change,
             },
         ),
         Consumer("product.events", {"product.stock.updated": low_stock}),

@@ -2,13 +2,21 @@
 
 from notification_service.schemas import Told, UserData
 
-__all__ = ["OrderData", "RecoveryData", "StockData", "UserData"]
+__all__ = ["EmailChangeData", "OrderData", "RecoveryData", "StockData", "UserData"]
 
 
 class RecoveryData(Told):
     """`user.recovery.requested`."""
 
     user_id: int
+
+
+class EmailChangeData(Told):
+    """`user.email.change.requested`."""
+
+    user_id: int
+    email: str
+    new_email: str
 
 
 class OrderData(Told):

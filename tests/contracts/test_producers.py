@@ -80,6 +80,7 @@ MADE = {
     "user.registered": lambda: user_events.user_registered(user(phone="+8613800138000")),
     "user.updated": lambda: user_events.user_updated(user(role="admin", active=False, locale="en")),
     "user.recovery.requested": lambda: user_events.recovery_requested(user()),
+    "user.email.change.requested": lambda: user_events.email_change_requested(user(), "new@example.com"),
     "product.created": lambda: product_events.product_created(product(), "CNY"),
     "product.updated": lambda: product_events.product_updated(
         product(status="archived", category_id=3), "CNY"

@@ -17,6 +17,7 @@ def test_every_event_of_the_shop_has_a_schema():
     assert set(EVENT_TYPES) == {
         "user.registered",
         "user.updated",
+        "user.email.change.requested",
         "user.recovery.requested",
         "product.created",
         "product.updated",

@@ -89,4 +89,4 @@ def test_is_for_who_is_signed_in(anyone):
 
 def test_takes_a_constant_number_of_statements(customer, statements):
     change(customer)
-    assert len(statements) == 3
+    assert len(statements) == 4

@@ -142,7 +142,7 @@ class TestReset:
 
     def test_takes_a_constant_number_of_statements(self, customer, token, statements):
         reset(customer, token)
-        assert len(statements) == 5
+        assert len(statements) == 6
 
 
 class TestThrottling:

@@ -14,7 +14,7 @@ def test_answers_the_user_without_any_secret(anyone):
     assert answer.status_code == 201
     user = answer.json
     assert set(user) == set(
-        "id username email email_verified phone nickname locale role active created_at updated_at".split()
+        "id username email email_verified pending_email phone nickname locale role active created_at updated_at".split()
     )
     assert (user["username"], user["email"], user["phone"]) == (
         body["username"],

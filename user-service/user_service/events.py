@@ -40,6 +40,12 @@ def recovery_requested(user: UserFacts) -> NewEvent:
     return NewEvent("user.recovery.requested", str(user.id), {"user_id": user.id})
 
 
+def email_change_requested(user: UserFacts, new_email: str) -> NewEvent:
+    """Tell that the user wants another e-mail address, which is yet to be verified."""
+    data = {"user_id": user.id, "email": user.email, "new_email": new_email}
+    return NewEvent("user.email.change.requested", str(user.id), data)
+
+
 def user_updated(user: UserFacts) -> NewEvent:
     """Tell that one of the user's facts changed."""
     return NewEvent("user.updated", str(user.id), user_facts(user))

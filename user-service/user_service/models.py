@@ -44,6 +44,8 @@ class User(db.Model):  # type: ignore[name-defined]
     email: Mapped[str] = mapped_column(String(EMAIL_LENGTH))
     email_folded: Mapped[str] = mapped_column(Text, unique=True)
     email_verified: Mapped[bool] = mapped_column(server_default=text("false"), default=False)
+    # The address to move to, until the token mailed there comes back.
+    pending_email: Mapped[str | None] = mapped_column(String(EMAIL_LENGTH))
     password_hash: Mapped[str] = mapped_column(Text)
     phone: Mapped[str | None] = mapped_column(String(16))
     nickname: Mapped[str | None] = mapped_column(String(NICKNAME_LENGTH))
@@ -67,6 +69,14 @@ class User(db.Model):  # type: ignore[name-defined]
     def move_to(self, email: str) -> None:
         """Take another e-mail address, which is yet to be verified."""
         self.email, self.email_folded, self.email_verified = email, fold(email), False
+
+    def confirm_move(self, email: str) -> bool:
+        """Move to the address that mail arrived at; False when that is no longer wanted."""
+        if self.pending_email != email:
+            return False
+        self.move_to(email)
+        self.email_verified, self.pending_email = True, None
+        return True
 
     def verify_email(self, email: str) -> bool:
         """Note that mail to `email` arrives; False when the address has changed meanwhile."""
@@ -122,7 +132,9 @@ class MailToken(db.Model):  # type: ignore[name-defined]
     """A single-use token that a mail carries; only its hash is kept, and the row goes when it is used."""
 
     __tablename__ = "mail_tokens"
-    __table_args__ = (CheckConstraint("purpose IN ('verification', 'recovery')", name="purpose_is_known"),)
+    __table_args__ = (
+        CheckConstraint("purpose IN ('verification', 'recovery', 'email_change')", name="purpose_is_known"),
+    )
 
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id), index=True)

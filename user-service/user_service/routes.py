@@ -40,7 +40,16 @@ from user_service.schemas import (
     UserView,
     VerifyEmailIn,
 )
-from user_service.services import accounts, addresses, administration, keys, mail_tokens, passwords, sessions
+from user_service.services import (
+    accounts,
+    addresses,
+    administration,
+    keys,
+    mail_tokens,
+    passwords,
+    profile,
+    sessions,
+)
 from user_service.services.tools import Tools
 
 api = Api("users")
@@ -137,10 +146,17 @@ def get_profile(user: Identity) -> object:
     return accounts.get_user(db_session(), user.user_id)
 
 
-@api.put("/profile", who="user", body=ProfileIn, answers={200: UserView}, errors=(UsernameTaken,))
+@api.put(
+    "/profile",
+    who="user",
+    body=ProfileIn,
+    answers={200: UserView},
+    errors=(UsernameTaken, EmailTaken, WrongPassword),
+)
 def change_profile(body: ProfileIn, user: Identity) -> object:
     """Change one's own account."""
-    return accounts.change_profile(db_session(), user.user_id, body.model_dump(exclude_unset=True))
+    changes = body.model_dump(exclude_unset=True)
+    return profile.change_profile(db_session(), tools(), user.user_id, changes)
 
 
 @api.put("/profile/password", who="user", body=PasswordIn, answers={204: None}, errors=(WrongPassword,))
@@ -195,7 +211,13 @@ def remove_address(address_id: int, user: Identity) -> None:
     addresses.remove_address(db_session(), user.user_id, address_id)
 
 
-@api.post("/email/verify", who="anyone", body=VerifyEmailIn, answers={204: None}, errors=(InvalidMailToken,))
+@api.post(
+    "/email/verify",
+    who="anyone",
+    body=VerifyEmailIn,
+    answers={204: None},
+    errors=(InvalidMailToken, EmailTaken),
+)
 def verify_email(body: VerifyEmailIn) -> None:
     """Confirm an e-mail address by the token of a mail."""
     mail_tokens.verify_email(db_session(), body.token)

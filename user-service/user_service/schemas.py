@@ -76,6 +76,8 @@ class ProfileIn(Body):
     phone: Phone | None = None
     nickname: Nickname | None = None
     locale: Locale = Field(default_factory=lambda: "zh-CN")
+    email: Email = Field(default_factory=str, description="Counts once verified; needs `current_password`.")
+    current_password: str | None = Field(default=None, max_length=128)
 
 
 class PasswordIn(Body):
@@ -124,7 +126,7 @@ class UsersQuery(Query):
 
 
 class MailTokenIn(Body):
-    purpose: Literal["verification", "recovery"] = "verification"
+    purpose: Literal["verification", "recovery", "email_change"] = "verification"
 
 
 class UserView(View):
@@ -132,6 +134,7 @@ class UserView(View):
     username: str
     email: str
     email_verified: bool
+    pending_email: str | None
     phone: str | None
     nickname: str | None
     locale: Locale

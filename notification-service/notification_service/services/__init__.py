@@ -6,6 +6,7 @@ from notification_service.services.history import list_history, retry_notificati
 from notification_service.services.people import save_person
 from notification_service.services.preferences import read_preferences, write_preferences
 from notification_service.services.queueing import (
+    mail_email_change,
     mail_recovery,
     notify_low_stock,
     notify_order,
@@ -23,6 +24,7 @@ __all__ = [
     "Tools",
     "db",
     "list_history",
+    "mail_email_change",
     "mail_recovery",
     "notify_low_stock",
     "notify_order",

@@ -15,7 +15,7 @@ from chassis.db import transaction
 from chassis.events import Envelope
 from chassis.idempotency import Once
 from notification_service.clients import UserService
-from notification_service.events import OrderData, RecoveryData, StockData, UserData
+from notification_service.events import EmailChangeData, OrderData, RecoveryData, StockData, UserData
 from notification_service.models import Notification, Person, PushSubscription
 from notification_service.recipients import is_phone
 from notification_service.rendering import DEFAULT_LOCALE, Texts, one_line
@@ -63,6 +63,17 @@ def mail_recovery(session: Session, event: Envelope, texts: Texts, users: UserSe
         person = find_person(here, asked.user_id, users)
         message = _message(texts, "password_reset", person.locale, {"name": person.username})
         _insert(here, message, "email", person.email, user_id=person.user_id, event=event)
+
+
+def mail_email_change(session: Session, event: Envelope, texts: Texts, users: UserService) -> None:
+    """Have the new address confirmed, and tell the old one."""
+    asked = EmailChangeData.model_validate(event.data)
+    with transaction(session) as here:
+        person = find_person(here, asked.user_id, users)
+        data = {"name": person.username, "new_email": asked.new_email}
+        for template, address in (("email_change", asked.new_email), ("email_change_notice", asked.email)):
+            message = _message(texts, template, person.locale, data)
+            _insert(here, message, "email", address, user_id=person.user_id, event=event)
 
 
 def notify_order(session: Session, event: Envelope, texts: Texts, users: UserService) -> None:

@@ -29,6 +29,7 @@ OUTCOME_PATIENCE = 300.0
 TOKENS = {
     "welcome": ("verification", "/verify-email?token="),
     "password_reset": ("recovery", "/reset-password?token="),
+    "email_change": ("email_change", "/verify-email?token="),
 }
 ORDER_PATH = "/orders/"
 

@@ -1,8 +1,7 @@
-"""Accounts: register, look up, change one's profile, the first administrator."""
+"""Accounts: register, look up, the first administrator."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -87,21 +86,6 @@ def lock_user(session: Session, user_id: int) -> User:
 def account_of(user: User) -> str:
     """Name the user's counter of failures."""
     return f"user {user.id}"
-
-
-def change_profile(session: Session, user_id: int, changes: dict[str, Any]) -> User:
-    """Change the given ones of username, phone, nickname and locale; raises `UsernameTaken`."""
-    with conflicts_named(), transaction(session) as here:
-        user = lock_user(here, user_id)
-        before = events.user_facts(user)
-        for field, value in changes.items():
-            if field == "username":
-                user.rename(value)
-            else:
-                setattr(user, field, value)
-        if events.user_facts(user) != before:
-            record(here, events.user_updated(user))
-    return user
 
 
 def list_admins(session: Session) -> Sequence[User]:

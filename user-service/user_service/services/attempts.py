@@ -75,6 +75,12 @@ class Attempts:
         count, _ = self._hit(f"mails:{account}", ACCOUNT_WINDOW_SECONDS)
         return count <= MOST_MAILS
 
+    def count_mail(self, account: str) -> None:
+        """Count a mail that the user asked for; 429 when it is one too many."""
+        count, left = self._hit(f"mails:{account}", ACCOUNT_WINDOW_SECONDS)
+        if count > MOST_MAILS:
+            raise rate_limited(left)
+
     def _hit(self, name: str, seconds: int) -> tuple[int, int]:
         """Count in Redis, or else in this process."""
         try:

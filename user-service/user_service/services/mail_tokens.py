@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,11 +11,18 @@ from sqlalchemy.orm import Session
 
 from chassis.db import transaction
 from chassis.errors import NotFound
+from chassis.events import record
+from user_service import events
 from user_service.errors import EmailVerified, InvalidMailToken
 from user_service.models import MailToken, User
-from user_service.services.accounts import get_user, lock_user
+from user_service.services.accounts import conflicts_named, get_user, lock_user
 
-VALID = {"verification": timedelta(days=3), "recovery": timedelta(minutes=30)}
+RECOVERY, EMAIL_CHANGE = "recovery", "email_change"
+VALID = {
+    "verification": timedelta(days=3),
+    RECOVERY: timedelta(minutes=30),
+    EMAIL_CHANGE: timedelta(days=1),
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class IssuedToken:
 
 
 def issue_token(session: Session, user_id: int, purpose: str) -> IssuedToken:
-    """Make a fresh token for a mail to the user's address.
+    """Make a fresh token for a mail to the user's address, or to the one that the user wants.
 
     Raises `EmailVerified` when it needs none, `NotFound` for who could do nothing with it.
     """
@@ -36,7 +44,10 @@ def issue_token(session: Session, user_id: int, purpose: str) -> IssuedToken:
         user = get_user(here, user_id)
         if purpose == "verification" and user.email_verified:
             raise EmailVerified
-        if purpose == "recovery" and not user.active:
+        if purpose == RECOVERY and not user.active:
+            raise NotFound
+        email = user.pending_email if purpose == EMAIL_CHANGE else user.email
+        if email is None:
             raise NotFound
         expires_at = datetime.now(UTC) + VALID[purpose]
         here.add(
@@ -44,41 +55,51 @@ def issue_token(session: Session, user_id: int, purpose: str) -> IssuedToken:
                 token_hash=_hash(token),
                 user_id=user.id,
                 purpose=purpose,
-                email=user.email,
+                email=email,
                 expires_at=expires_at,
             )
         )
-    return IssuedToken(token, user.email, expires_at)
+    return IssuedToken(token, email, expires_at)
 
 
 def verify_email(session: Session, token: str) -> None:
-    """Note that the mail with this token arrived; raises `InvalidMailToken`."""
-    with transaction(session) as here:
-        spend(here, token, "verification")
+    """Note that the mail with this token arrived, and move to its address if it was mailed for that.
+
+    Raises `InvalidMailToken`, or `EmailTaken` when somebody else was faster.
+    """
+    with conflicts_named(), transaction(session) as here:
+        user, used = spend(here, token, "verification", EMAIL_CHANGE)
+        if used.purpose == EMAIL_CHANGE:
+            record(here, events.user_updated(user))
 
 
-def is_good(session: Session, token: str, purpose: str) -> bool:
+def is_good(session: Session, token: str, *purposes: str) -> bool:
     """Tell whether a token could be spent now."""
     with transaction(session) as here:
-        return here.scalar(select(MailToken.user_id).where(*_good(token, purpose))) is not None
+        return here.scalar(select(MailToken.user_id).where(*_good(token, purposes))) is not None
 
 
-def spend(session: Session, token: str, purpose: str) -> User:
-    """Use a token up and return its user, locked, whose address is proven; raises `InvalidMailToken`."""
-    used = session.execute(
-        delete(MailToken).where(*_good(token, purpose)).returning(MailToken.user_id, MailToken.email)
-    ).one_or_none()
+def spend(session: Session, token: str, *purposes: str) -> tuple[User, MailToken]:
+    """Use a token up: its address is proven. Return its user, locked, and what it was.
+
+    Raises `InvalidMailToken`. First the user, then the token: so does everybody who locks both.
+    """
+    user_id = session.scalar(select(MailToken.user_id).where(*_good(token, purposes)))
+    if user_id is None:
+        raise InvalidMailToken
+    user = lock_user(session, user_id)
+    used = session.scalar(delete(MailToken).where(*_good(token, purposes)).returning(MailToken))
     if used is None:
         raise InvalidMailToken
-    user = lock_user(session, used.user_id)
-    if not user.verify_email(used.email):
+    prove = user.confirm_move if used.purpose == EMAIL_CHANGE else user.verify_email
+    if not prove(used.email):
         raise InvalidMailToken
-    return user
+    return user, used
 
 
-def forget_tokens(session: Session, user_id: int, purpose: str) -> None:
+def forget_tokens(session: Session, user_id: int, *purposes: str) -> None:
     """Make the user's tokens of mails sent so far worthless."""
-    theirs = (MailToken.user_id == user_id) & (MailToken.purpose == purpose)
+    theirs = (MailToken.user_id == user_id) & MailToken.purpose.in_(purposes)
     session.execute(delete(MailToken).where(theirs))
 
 
@@ -88,8 +109,8 @@ def purge_tokens(session: Session) -> None:
         here.execute(delete(MailToken).where(MailToken.expires_at < func.now()))
 
 
-def _good(token: str, purpose: str) -> list[ColumnElement[bool]]:
-    right = [MailToken.token_hash == _hash(token), MailToken.purpose == purpose]
+def _good(token: str, purposes: Sequence[str]) -> list[ColumnElement[bool]]:
+    right = [MailToken.token_hash == _hash(token), MailToken.purpose.in_(purposes)]
     return [*right, MailToken.expires_at > func.now()]
 
 

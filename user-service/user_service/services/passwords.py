@@ -13,10 +13,9 @@ from user_service import events
 from user_service.errors import InvalidMailToken, WrongPassword
 from user_service.models import User
 from user_service.services.accounts import account_of, find_by_name, get_user, lock_user
-from user_service.services.mail_tokens import forget_tokens, is_good, spend
+from user_service.services.mail_tokens import EMAIL_CHANGE, RECOVERY, forget_tokens, is_good, spend
 from user_service.services.tools import Tools
 
-RECOVERY = "recovery"
 RECOVERY_SECONDS = 0.15
 
 
@@ -30,8 +29,7 @@ def change_password(session: Session, tools: Tools, identity: Identity, *, curre
     password_hash = tools.hasher.hash(new)
     with transaction(session) as here:
         user = lock_unchanged(here, user)
-        user.password_hash = password_hash
-        forget_tokens(here, user.id, RECOVERY)
+        _set_password(here, user, password_hash)
         tools.sessions.end_all(user.id, but=identity.session_id)
 
 
@@ -56,12 +54,17 @@ def reset_password(session: Session, tools: Tools, *, token: str, new: str) -> N
         raise InvalidMailToken
     password_hash = tools.hasher.hash(new)
     with transaction(session) as here:
-        user = spend(here, token, RECOVERY)
-        user.password_hash = password_hash
-        forget_tokens(here, user.id, RECOVERY)
+        user, _ = spend(here, token, RECOVERY)
+        _set_password(here, user, password_hash)
         tools.sessions.end_all(user.id)
         # Whoever tried passwords before keeps the owner out no longer.
         tools.attempts.forgive(account_of(user))
+
+
+def _set_password(session: Session, user: User, password_hash: str) -> None:
+    """Set it, and end what somebody who knew the old one may have begun."""
+    user.password_hash, user.pending_email = password_hash, None
+    forget_tokens(session, user.id, RECOVERY, EMAIL_CHANGE)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import ClassVar
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "chassis")]
 
+import structlog  # noqa: E402
 from pydantic import SecretStr  # noqa: E402
 from sqlalchemy import Engine, create_engine, event, text  # noqa: E402
 from sqlalchemy.orm import Session  # noqa: E402
@@ -138,6 +139,10 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=200, help="events a second while the lag is measured")
     chosen = parser.parse_args()
     logging.getLogger("pika").setLevel(logging.CRITICAL)
+    # Log lines are made, as in the worker, and not shown.
+    structlog.configure(
+        processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.ReturnLoggerFactory()
+    )
     with durable_postgres() as engine, run_rabbitmq() as broker:
         with engine.begin() as connection:
             connection.execute(HISTORY, {"number": chosen.history})

@@ -27,8 +27,8 @@ from uuid_utils.compat import uuid7
 from chassis import context
 from chassis.db import Base
 
-# Far below the broker's limit of 16 MiB a message, which would close the channel for everybody.
-MAX_DATA = 4 * 1024 * 1024
+# The relay holds 500 events at once, and a message too long for the broker would close its channel.
+MAX_DATA = 256 * 1024
 
 
 class Event(Base):

@@ -26,6 +26,7 @@ RETRIES = 50  # rows of a batch that failed before
 SUCCESSOR_SECONDS = 1.0
 CONFIRM_SECONDS = 10.0
 STUCK_SECONDS = 60
+LOGGED = ("type", "subject", "sequence", "id", "request_id", "traceparent")
 
 log = get_logger(__name__)
 
@@ -140,7 +141,7 @@ class _Exchange:
         self._connection, self._publisher, self._source, self._beat = connection, publisher, source, beat
         self._waiting: dict[str, deque[Any]] = {}
         self._in_flight: dict[int, Any] = {}
-        self._confirmed: list[int] = []
+        self._confirmed: list[Any] = []
         self._failed: dict[int, str] = {}
 
     def run(self, rows: Sequence[Any], stop: threading.Event) -> None:
@@ -176,7 +177,7 @@ class _Exchange:
                 if answer.error:
                     self._failed[row.sequence] = answer.error
                     continue
-                self._confirmed.append(row.sequence)
+                self._confirmed.append(row)
                 if heard - started < SUCCESSOR_SECONDS and not stop.is_set():
                     self._send_next(row.subject)
             if monotonic() - heard > CONFIRM_SECONDS:
@@ -184,7 +185,9 @@ class _Exchange:
 
     def _settle(self) -> None:
         if self._confirmed:
-            self._connection.execute(_DELETE, {"sequences": self._confirmed})
+            self._connection.execute(_DELETE, {"sequences": [row.sequence for row in self._confirmed]})
+            for row in self._confirmed:
+                log.info("event relayed", **{name: getattr(row, name) for name in LOGGED})
         if self._failed:
             reasons = list(self._failed.values())
             self._connection.execute(_HOLD, {"sequences": list(self._failed), "reasons": reasons})

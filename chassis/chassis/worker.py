@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Any
 
 import sqlalchemy.exc
-from alembic.script import ScriptDirectory
 from flask import Flask
 from sqlalchemy import select, text
 
@@ -174,6 +173,9 @@ def _report(app: Flask, queues: Sequence[str], stop: threading.Event, beat: Beat
 
 def is_migrated(app: Flask) -> bool:
     """Tell whether the database is there and at this code's revision, or a later release's."""
+    # Here, because the HTTP processes import this module too and have no use for Alembic's 10 MB.
+    from alembic.script import ScriptDirectory
+
     folder = Path(app.root_path).parent / "migrations"
     try:
         with app.app_context():

@@ -177,10 +177,17 @@ def test_a_peer_away_uses_no_attempt_however_often(session, broker, receiver, mo
     assert broker.count(DEAD) == 0
 
 
-def test_a_database_away_uses_no_attempt_and_no_delivery(session, settings, broker, receiver, cut_off):
+def test_a_database_away_uses_no_attempt_and_no_delivery(session, settings, broker, cut_off):
     cut_settings, proxy = cut_off("db")
     apart = make_app(cut_settings)
-    with running(receiver(app=apart)):
+    connections = []
+
+    def connect() -> Link:
+        connections.append(Link(settings, "consumer"))
+        return connections[-1]
+
+    work = Receiver(apart, Consumer(QUEUE, {"order.paid": make_effect}), connect, lambda: None).run
+    with running(work):
         broker.publish(document(1))
         wait_for(lambda: len(effects(session)) == 1)
         proxy.cut(refuse=True)
@@ -193,6 +200,8 @@ def test_a_database_away_uses_no_attempt_and_no_delivery(session, settings, brok
         db.engine.dispose()
     assert failures(session) == []
     assert (broker.count(QUEUE), broker.count(DEAD)) == (0, 0)
+    # It kept its messages; each one given back would count towards the broker's delivery limit.
+    assert len(connections) == 1
 
 
 def test_a_database_that_is_paused_uses_no_attempt(session, settings, broker, receiver, cut_off):

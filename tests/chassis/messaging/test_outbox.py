@@ -77,6 +77,23 @@ def relay_to(engine):
     return make
 
 
+def run_until_it_fails(relay: Relay) -> None:
+    """Run the relay and raise what it raises; it has 10 s to do so."""
+    failures = []
+
+    def run() -> None:
+        try:
+            relay.run(threading.Event())
+        except Exception as error:  # noqa: BLE001, raised again in the test's own thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert failures, "the relay went on"
+    raise failures[0]
+
+
 def unsent(session) -> int:
     session.rollback()
     return len(session.scalars(select(Unsent.sequence)).all())
@@ -106,7 +123,7 @@ def test_what_was_sent_but_not_deleted_is_sent_again(session, engine, relay_to):
     publisher = FakePublisher()
     hooks.listen(engine, "before_cursor_execute", crash)
     with pytest.raises(sqlalchemy.exc.OperationalError):
-        relay_to(publisher).run(threading.Event())
+        run_until_it_fails(relay_to(publisher))
     hooks.remove(engine, "before_cursor_execute", crash)
     assert publisher.closed
     assert unsent(session) == 2
@@ -159,7 +176,7 @@ def test_a_silent_broker_costs_no_event_and_no_attempt(session, relay_to, monkey
     publisher = FakePublisher()
     publisher.silent = True
     with pytest.raises(BrokerAway):
-        relay_to(publisher).run(threading.Event())
+        run_until_it_fails(relay_to(publisher))
     session.rollback()
     assert session.scalars(select(Unsent.attempts)).all() == [0]
 
@@ -171,7 +188,7 @@ def test_a_closed_channel_leaves_its_reason_with_what_was_under_way(session, rel
 
     rename(session, 1, "a", "b")
     with pytest.raises(BrokerRefused):
-        relay_to(Refusing()).run(threading.Event())
+        run_until_it_fails(relay_to(Refusing()))
     session.rollback()
     assert session.scalars(select(Unsent.last_error).order_by(Unsent.sequence)).all() == [
         "404 no exchange",
@@ -186,7 +203,7 @@ def test_a_new_connection_is_tried_with_one_event(session, relay_to, monkeypatch
     publisher = FakePublisher()
     publisher.silent = True
     with pytest.raises(BrokerAway):
-        relay_to(publisher).run(threading.Event())
+        run_until_it_fails(relay_to(publisher))
     assert len(publisher.sent) == 1
 
 

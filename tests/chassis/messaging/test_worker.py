@@ -1,5 +1,6 @@
 """The worker: its threads, its own process, its signs of life."""
 
+import json
 import os
 import signal
 import subprocess
@@ -77,6 +78,17 @@ def test_a_worker_relays_consumes_and_ends_cleanly(session, broker, start, tmp_p
     assert seconds < 10
     assert "worker stopped" in log_of(tmp_path)
     assert broker.count(QUEUE) == 0
+
+
+def test_the_request_that_caused_an_event_is_found_in_the_workers_log(session, broker, start, tmp_path):
+    process = start()
+    with context.bind_context(request_id="request-7", traceparent=None):
+        rename(session, 1, "a")
+    wait_for(lambda: len(effects(session)) == 1, 40)
+    assert stop(process)[0] == 0
+    lines = [json.loads(line) for line in log_of(tmp_path).splitlines()]
+    caused = {line["event"] for line in lines if line.get("request_id") == "request-7"}
+    assert caused == {"event relayed", "event handled"}
 
 
 def test_sigterm_lets_the_present_message_finish(session, broker, start, tmp_path):

@@ -27,6 +27,7 @@ from tests.chassis.messaging.sample import Proxy
 from tests.contracts.event_schemas import examples
 
 HERE = Path(__file__).parents[2] / "notification-service"
+CHASSIS = HERE.parent / "chassis"
 CELERY = ("celery", "-A", "notification_service.celery_app", "worker", "--concurrency", "2")
 WORKER = ("flask", "worker")
 
@@ -68,7 +69,12 @@ class Process:
             self._process = subprocess.Popen(
                 [Path(sys.executable).parent / command[0], *command[1:]],
                 cwd=HERE,
-                env={"PATH": os.environ["PATH"], **environment(settings), **changes},
+                env={
+                    "PATH": os.environ["PATH"],
+                    "PYTHONPATH": str(CHASSIS),
+                    **environment(settings),
+                    **changes,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -314,7 +320,7 @@ class TestTaskQueue:
 def test_health_follows_the_signs_of_life(start, broker_admin, tmp_path):
     def health() -> int:
         command = [sys.executable, "notification_service/celery_health.py"]
-        env = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHASSIS), "TMPDIR": str(tmp_path)}
         return subprocess.run(command, cwd=HERE, env=env, capture_output=True, timeout=20).returncode
 
     assert health() == 1

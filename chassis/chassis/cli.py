@@ -1,4 +1,7 @@
-"""Commands that every service has: `flask serve`, `flask migrate`, `flask make-migration`."""
+"""Commands that every service has: `flask serve`, `flask migrate`, `flask make-migration`.
+
+Alembic is imported by the command that needs it: it takes 10 MB, which no serving process has to hold.
+"""
 
 import os
 import sys
@@ -7,7 +10,6 @@ import time
 import click
 from flask import Flask
 
-from chassis import migrations
 from chassis.db import is_database_away
 from chassis.logs import get_logger
 
@@ -20,6 +22,8 @@ def register_commands(app: Flask) -> None:
     @app.cli.command("serve")
     def serve() -> None:
         """Migrate the database, then serve HTTP with gunicorn."""
+        from chassis import migrations
+
         migrations.migrate(app)
         prepare(app)
         # In place of this process, so that gunicorn gets the signals.
@@ -31,12 +35,16 @@ def register_commands(app: Flask) -> None:
     @app.cli.command("migrate")
     def migrate() -> None:
         """Bring the database to the newest revision."""
+        from chassis import migrations
+
         migrations.migrate(app)
 
     @app.cli.command("make-migration")
     @click.option("-m", "--message", required=True)
     def make_migration(message: str) -> None:
         """Write a new revision from what the models say."""
+        from chassis import migrations
+
         migrations.make_migration(app, message)
 
 

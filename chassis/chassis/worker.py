@@ -33,7 +33,6 @@ STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
 STALE_SECONDS = 60
 DRAIN_SECONDS = 18.0
 RECONNECT_SECONDS = 5.0
-JOB_RETRY_SECONDS = 30.0
 STATUS_SECONDS = 5.0
 
 log = get_logger(__name__)
@@ -117,7 +116,7 @@ def _start(name: str, work: Work, stop: threading.Event, hearts: Heartbeats) -> 
 
 def _keep_working(name: str, work: Work, stop: threading.Event, beat: Beat) -> None:
     """Do a thread's work until `stop`, again after every failure."""
-    backoff = Backoff(JOB_RETRY_SECONDS if name.startswith("job ") else RECONNECT_SECONDS)
+    backoff = Backoff(RECONNECT_SECONDS)
     while not stop.is_set():
         started = monotonic()
         try:

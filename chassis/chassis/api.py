@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from flask import Blueprint, Flask, Response, current_app, g, request
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,6 +26,7 @@ from chassis.idempotency import (
 from chassis.money import NumberLiteral
 
 Who = Literal["anyone", "optional", "user", "admin", "service"]
+M = TypeVar("M", bound=BaseModel)
 
 
 class Body(BaseModel):
@@ -83,6 +84,7 @@ class Route:
     refusals: Mapping[int, Sequence[str]]
     idempotent: bool
     headers: Sequence[str]
+    raw_body: type[BaseModel] | None
     parameters: frozenset[str]
 
     @property
@@ -143,12 +145,14 @@ class Api:
         scope: str = "",
         idempotent: bool = False,
         headers: Sequence[str] = (),
+        raw_body: type[BaseModel] | None = None,
     ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """Declare a route: the handler names what it wants of `body`, `query`, `user`, `once` and the path.
 
         `answers` maps each good status to its model, the first being the usual one; `errors`
         are the domain errors the use-case raises, `refusals` further codes by status, `headers`
-        the conditional request headers that the handler reads itself.
+        the further request headers that the handler reads itself. With `raw_body` the handler takes the
+        bytes as `raw`, because a signature covers them; the model is what `parse_body` makes of them later.
         """
 
         def declare(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,6 +170,7 @@ class Api:
                 refusals or {},
                 idempotent,
                 headers,
+                raw_body,
                 wanted,
             )
             self.routes.append(route)
@@ -194,6 +199,8 @@ def _view(route: Route) -> Callable[..., Response]:
         key = checked_key(request.headers.get("Idempotency-Key")) if route.idempotent else None
         if route.body is not None:
             given["body"] = read_body(route)
+        if route.raw_body is not None:
+            given["raw"] = request.get_data(cache=False)
         if route.query is not None:
             given["query"] = read_query(route.query)
         if not route.idempotent:
@@ -302,6 +309,11 @@ def read_body(route: Route) -> BaseModel:
     return _validated(route.body, parse_json(raw), "")
 
 
+def parse_body(model: type[M], raw: bytes) -> M:
+    """Parse and validate a body that came as `raw`: 400 `invalid_json` or 422."""
+    return _validated(model, parse_json(raw), "")
+
+
 def parse_json(raw: bytes) -> Any:
     """Parse JSON as UTF-8, keeping the text of each number that is no integer; 400 `invalid_json`."""
     try:
@@ -320,7 +332,7 @@ def read_query(model: type[BaseModel]) -> BaseModel:
     return _validated(model, known, "query.")
 
 
-def _validated(model: type[BaseModel], data: Any, prefix: str) -> BaseModel:
+def _validated(model: type[M], data: Any, prefix: str) -> M:
     errors = [{"field": prefix + where, "message": "must not contain NUL"} for where in nul_fields(data)]
     # Whatever stands in a cursor, it is for the list itself to refuse.
     errors = [error for error in errors if error["field"] != "query.cursor"]

@@ -50,8 +50,7 @@ def build_document(title: str, version: str, apis: Iterable[Api], table: ErrorTa
     models: set[tuple[type[BaseModel], str]] = {(Problem, "serialization")}
     for _, route in pairs:
         models |= {(model, "serialization") for model in route.answers.values() if model}
-        if route.body:
-            models.add((route.body, "validation"))
+        models |= {(model, "validation") for model in (route.body, route.raw_body) if model}
     ordered = sorted(models, key=lambda pair: (pair[0].__name__, pair[1]))
     refs, schemas = models_json_schema(ordered, ref_template=REF)  # type: ignore[arg-type]
     paths: dict[str, dict[str, Any]] = {}
@@ -99,10 +98,10 @@ def _operation(
         operation["security"] = [{SECURITY[route.who]: []}]
         if route.who == "optional":
             operation["security"].append({})
-    if route.body:
+    if body := route.body or route.raw_body:
         operation["requestBody"] = {
             "required": not route.body_may_be_absent,
-            "content": {"application/json": {"schema": refs[(route.body, "validation")]}},
+            "content": {"application/json": {"schema": refs[(body, "validation")]}},
         }
     return operation
 
@@ -178,11 +177,12 @@ def _codes(route: Route, table: ErrorTable, has_path: bool) -> dict[int, set[str
         add(403, "forbidden")
     if has_path:
         add(404, "not_found")
-    if route.body:
+    if route.body or route.raw_body:
         add(400, "invalid_json")
         add(413, "payload_too_large")
-        add(415, "unsupported_media_type")
         add(422, "validation_error")
+    if route.body:
+        add(415, "unsupported_media_type")
     if route.query:
         add(422, "validation_error")
         if "cursor" in route.query.model_fields:

@@ -33,7 +33,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def make_desk(settings: Settings) -> Desk:
     """Wire the collaborators of the use-cases."""
-    providers = [Sandbox(lambda: db.engine)]
+    providers = [Sandbox(lambda: db.engine, settings.payment_sandbox_webhook_secret.get_secret_value())]
     return Desk(
         products=ProductService(settings.product_service_url, settings.order_product_key.get_secret_value()),
         providers=Providers(providers, offer_test_methods=settings.offers_test_methods),

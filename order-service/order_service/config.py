@@ -18,6 +18,8 @@ class Settings(ServiceSettings):
     order_payment_timeout: int = Field(default=1800, ge=1)
     # Text, so that an empty variable means "not set".
     payment_test_methods: str = ""
+    # An empty one would let anybody sign.
+    payment_sandbox_webhook_secret: SecretStr = Field(min_length=8)
 
     @property
     def payment_timeout(self) -> timedelta:

@@ -9,7 +9,8 @@ DomainError
 ├── PaymentDeclined               the provider said no; nothing was charged
 ├── OrderNotCancellable, OrderNotShippable, OrderNotCompletable, OrderNotRefundable
 ├── RefundExceedsPayment(left)    more than what is left of the payment
-└── RefundRefused                 the provider does not give the money back
+├── RefundRefused                 the provider does not give the money back
+└── InvalidSignature              a webhook that the provider did not sign just now
 ReservationReleased               (no answer of ours) the product service gave this order up before
 IllegalMove                       (a bug) a payment or refund was moved as it can't be
 """
@@ -74,6 +75,10 @@ class RefundRefused(DomainError):
     detail = "The payment provider refused the refund."
 
 
+class InvalidSignature(DomainError):
+    detail = "The signature is missing, wrong or too old."
+
+
 class ReservationReleased(Exception):
     """The product service holds nothing for this order, and never will."""
 
@@ -97,4 +102,5 @@ ERROR_TABLE: ErrorTable = {
     OrderNotRefundable: (409, "order_not_refundable"),
     RefundExceedsPayment: (409, "refund_exceeds_payment"),
     RefundRefused: (409, "refund_refused"),
+    InvalidSignature: (400, "invalid_signature"),
 }

@@ -107,6 +107,17 @@ class PayIn(Body):
     token: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
 
+class WebhookIn(Body):
+    """What a provider tells of a payment; `id` is the same whenever it tells the same again."""
+
+    id: Annotated[str, Field(min_length=1, max_length=255)]
+    type: Literal["payment.succeeded", "payment.failed"]
+    # Strict would refuse the text that every UUID in JSON is.
+    payment_id: Annotated[UUID, Field(strict=False)]
+    amount: MoneyIn
+    currency: Annotated[str, Field(pattern=r"^[A-Za-z]{3}$")]
+
+
 class CancelIn(Body):
     """Why, if there is anything to say."""
 

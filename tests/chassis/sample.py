@@ -9,7 +9,7 @@ from pydantic import Field
 from sqlalchemy import BigInteger, Identity, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from chassis.api import Answer, Api, Body, Query, View
+from chassis.api import Answer, Api, Body, Query, View, parse_body
 from chassis.auth import Identity as Caller
 from chassis.config import ServiceSettings
 from chassis.db import Base, make_db, transaction
@@ -105,6 +105,13 @@ def make_sample(
             session.flush()  # The reply holds the id that the database gives.
             once.reply(session, 201, note, f"/api/v1/notes/{note.id}")
         return note
+
+    @api.post("/signed", who="anyone", raw_body=NoteIn, answers={200: NoteIn}, headers=("X-Signature",))
+    def take_signed(raw: bytes) -> NoteIn:
+        """Take a note of which every byte counts."""
+        if not raw.startswith(b"  "):
+            raise TextRefused
+        return parse_body(NoteIn, raw)
 
     @api.delete("/notes/<id:note_id>", who="admin", answers={204: None})
     def delete_note(note_id: int) -> None:

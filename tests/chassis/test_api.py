@@ -157,3 +157,27 @@ def test_the_document_names_every_route_and_refusal(client: FlaskClient) -> None
     assert "text_refused" in create["responses"]["409"]["description"]
     assert create["requestBody"]["required"]
     assert not document["paths"]["/api/v1/touch"]["post"]["requestBody"]["required"]
+
+
+def test_a_raw_body_reaches_its_handler_byte_by_byte_and_is_validated_when_it_says_so(
+    client: FlaskClient,
+) -> None:
+    answer = client.post("/api/v1/signed", data=b'  {"text": "x"}')
+    assert (answer.status_code, answer.json) == (200, {"text": "x", "tags": []})
+    for body, status, code in [
+        (b'{"text": "x"}', 409, "text_refused"),
+        (b"  {", 400, "invalid_json"),
+        (b'  {"text": 1}', 422, "validation_error"),
+        (b"x" * (1024 * 1024 + 1), 413, "payload_too_large"),
+    ]:
+        answer = client.post("/api/v1/signed", data=body)
+        assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
+def test_the_document_tells_what_a_raw_body_holds(client: FlaskClient) -> None:
+    signed = client.get("/openapi.json").json["paths"]["/api/v1/signed"]["post"]
+    schema = signed["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/NoteIn"}
+    assert [parameter["name"] for parameter in signed["parameters"]] == ["X-Signature"]
+    assert {"400", "413", "422"} <= set(signed["responses"])
+    assert "415" not in signed["responses"]

@@ -17,7 +17,7 @@ from order_service.config import Settings
 from order_service.payments.registry import Providers
 from order_service.payments.sandbox import Sandbox
 from tests.order.product_books import KEY, ProductBooks, make_server
-from tests.order.shop import Person, Shop
+from tests.order.shop import WEBHOOK_SECRET, Person, Shop
 from tests.servers import PostgresServer, RedisServer
 
 numbers = itertools.count(1000)
@@ -64,6 +64,7 @@ def make_settings(postgres_server: PostgresServer, redis_server: RedisServer) ->
             "redis_port": redis_server.port,
             "redis_password": redis_server.password,
             "order_product_key": KEY,
+            "payment_sandbox_webhook_secret": WEBHOOK_SECRET,
         }
         return Settings(**(values | changes))
 
@@ -100,7 +101,7 @@ def make_shop(
         apps.append(app)
         shop = Shop(app, products, signing_key)
         # The sandbox's silence need not last here.
-        sandbox = Sandbox(lambda: app.extensions["sqlalchemy"].engine, silent_seconds=0)
+        sandbox = Sandbox(lambda: app.extensions["sqlalchemy"].engine, WEBHOOK_SECRET, silent_seconds=0)
         providers = Providers([sandbox], offer_test_methods=settings.offers_test_methods)
         app.extensions["desk"] = dataclasses.replace(shop.desk, providers=providers)
         return shop

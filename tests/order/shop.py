@@ -1,6 +1,7 @@
 """An order service with its surroundings, and the people who use it."""
 
 import dataclasses
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import orjson
 from flask import Flask
 from sqlalchemy import event, select, text
 from werkzeug.test import TestResponse
@@ -20,10 +22,12 @@ from order_service import make_jobs
 from order_service.payments.base import Charge, Provider, Repayment
 from order_service.payments.registry import Providers
 from order_service.payments.sandbox import Sandbox
+from order_service.payments.signatures import sign
 from order_service.services.desk import Desk
 from tests.contracts.event_schemas import problems
 from tests.order.product_books import ProductBooks
 
+WEBHOOK_SECRET = "webhook-secret-for-tests"
 ADDRESS = {
     "recipient": "王小明",
     "phone": "+8613800000000",
@@ -125,6 +129,32 @@ class Shop:
         )
         return [row.kept for row in found]
 
+    def webhook(
+        self, payment_id: Any, type_: str = "payment.succeeded", *, age: int = 0, **fields: Any
+    ) -> TestResponse:
+        """Tell of a payment of 20.00 as the sandbox does, so many seconds ago."""
+        told = {
+            "id": f"evt_{uuid.uuid4()}",
+            "type": type_,
+            "payment_id": str(payment_id),
+            "amount": "20.00",
+            "currency": "CNY",
+        }
+        body = orjson.dumps(told | fields)
+        return self.raw_webhook(body, sign(WEBHOOK_SECRET, body, int(time.time()) - age))
+
+    def raw_webhook(self, body: bytes, signature: str | None, method: str = "sandbox") -> TestResponse:
+        """Send a webhook as it is."""
+        headers = {} if signature is None else {"X-Signature": signature}
+        answer = self.app.test_client().post(
+            f"/api/v1/payments/webhooks/{method}",
+            data=body,
+            content_type="application/json",
+            headers=headers,
+        )
+        assert answer.status_code != 500, answer.text
+        return answer
+
     @contextmanager
     def statements(self) -> Iterator[list[str]]:
         """Collect the SQL statements that are sent meanwhile."""
@@ -209,7 +239,7 @@ class Hooked(Sandbox):
     """The sandbox; before and after it acts something else may happen."""
 
     def __init__(self, shop: Shop, **hooks: Callable[[uuid.UUID], Any]) -> None:
-        super().__init__(lambda: shop.app.extensions["sqlalchemy"].engine, silent_seconds=0)
+        super().__init__(lambda: shop.app.extensions["sqlalchemy"].engine, WEBHOOK_SECRET, silent_seconds=0)
         self.hooks = hooks
 
     def charge(self, payment_id: uuid.UUID, **kw: Any) -> Charge:

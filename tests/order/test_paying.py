@@ -231,7 +231,9 @@ class TestTheMethods:
         self, make_shop, setting: str, there: bool
     ):
         shop = make_shop(
-            app_env="production", payment_test_methods=setting, amqp_password="only-for-tests-too"
+            app_env="production",
+            payment_test_methods=setting,
+            amqp_password="only-for-tests-too",
         )
         shown = shop.app.test_client().get("/api/v1/payments/methods").json["items"]
         assert [method["method"] for method in shown] == (["sandbox"] if there else [])

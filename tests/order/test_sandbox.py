@@ -12,6 +12,7 @@ from order_service.payments.sandbox import Sandbox
 from tests.order.shop import Hooked, Shop, at_once
 
 TEN = Decimal("10.00")
+CAPTURED = Charge("captured", amount=TEN, currency="CNY")
 DECLINED = Charge("declined", "declined by the sandbox")
 
 
@@ -33,7 +34,7 @@ def give_back(sandbox: Sandbox, key: UUID, payment: UUID, amount: str = "10.00")
 
 @pytest.mark.parametrize(
     ("token", "answer"),
-    [(None, Charge("captured")), ("tok_success", Charge("captured")), ("tok_decline", DECLINED)],
+    [(None, CAPTURED), ("tok_success", CAPTURED), ("tok_decline", DECLINED)],
 )
 def test_the_token_decides(sandbox: Sandbox, token: str | None, answer: Charge):
     key = uuid4()
@@ -51,7 +52,7 @@ def test_silence_hides_a_captured_charge(sandbox: Sandbox):
     key = uuid4()
     with pytest.raises(Unknown):
         charge(sandbox, key, "tok_timeout")
-    assert sandbox.lookup(key) == Charge("captured")
+    assert sandbox.lookup(key) == CAPTURED
 
 
 def test_what_never_came_is_not_known(sandbox: Sandbox):
@@ -68,7 +69,7 @@ def test_a_cancelled_charge_is_never_captured(sandbox: Sandbox):
 def test_it_is_too_late_to_cancel_a_captured_charge(sandbox: Sandbox):
     key = uuid4()
     charge(sandbox, key)
-    assert sandbox.cancel(key) == Charge("captured")
+    assert sandbox.cancel(key) == CAPTURED
 
 
 def test_charge_and_cancel_at_once_agree(shop: Shop, sandbox: Sandbox):
@@ -79,7 +80,7 @@ def test_charge_and_cancel_at_once_agree(shop: Shop, sandbox: Sandbox):
     for _ in range(10):
         key = uuid4()
         answers = at_once(*[lambda n=number, k=key: act(k, n) for number in range(8)])
-        assert set(answers) in ({Charge("captured")}, {Charge("cancelled")})
+        assert set(answers) in ({CAPTURED}, {Charge("cancelled")})
 
 
 def test_a_refund_is_done_once(sandbox: Sandbox):
@@ -114,4 +115,4 @@ def test_books_that_can_not_be_reached_are_unknown(shop: Shop):
 
     nobody = create_engine("postgresql+psycopg2://nobody@127.0.0.1:9/nothing")
     with pytest.raises(Unknown):
-        charge(Sandbox(lambda: nobody), uuid4())
+        charge(Sandbox(lambda: nobody, "webhook-secret"), uuid4())

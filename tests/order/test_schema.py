@@ -40,4 +40,5 @@ def test_the_document_names_every_route_of_the_contract(shop: Shop):
         ("GET", "/admin/orders"),
         ("GET", "/admin/orders/{order_id}"),
         ("GET", "/payments/methods"),
+        ("POST", "/payments/webhooks/{method}"),
     }

@@ -4,6 +4,7 @@ from order_service.models.base import NOTHING, db, now
 from order_service.models.carts import Cart, CartItem
 from order_service.models.orders import HIDDEN, Order, OrderItem, Release
 from order_service.models.payments import LIVE, Payment, Refund
+from order_service.models.webhooks import PaymentAnomaly, Webhook
 
 __all__ = [
     "HIDDEN",
@@ -14,8 +15,10 @@ __all__ = [
     "Order",
     "OrderItem",
     "Payment",
+    "PaymentAnomaly",
     "Refund",
     "Release",
+    "Webhook",
     "db",
     "now",
 ]

@@ -112,9 +112,11 @@ class Order(db.Model):  # type: ignore[name-defined]
 
     @property
     def payment(self) -> Payment | None:
-        """The payment that counts: the one that was captured, else the latest attempt."""
+        """The payment that counts: the one that paid it, else an open one, else money that came late."""
         captured = [payment for payment in self.payments if payment.has_money]
-        return next(reversed(captured or self.payments), None)
+        paying = [payment for payment in captured if not payment.late]
+        live = [payment for payment in self.payments if payment.is_live]
+        return next(reversed(paying or live or captured or self.payments), None)
 
     @property
     def live_payment(self) -> Payment | None:

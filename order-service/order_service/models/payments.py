@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
@@ -50,6 +50,8 @@ class Payment(db.Model):  # type: ignore[name-defined]
     redirect_url: Mapped[str | None]
     client_secret: Mapped[str | None]
     reason: Mapped[str | None]
+    # Its money came when the order could not take it: it goes back, and the order is not paid by it.
+    late: Mapped[bool] = mapped_column(default=False, server_default=false())
     checks: Mapped[int] = mapped_column(default=0)
     next_check_at: Mapped[datetime] = mapped_column(TIME)
     created_at: Mapped[datetime] = mapped_column(TIME, default=now)
@@ -79,11 +81,11 @@ class Payment(db.Model):  # type: ignore[name-defined]
         self.checks += 1
         self.next_check_at = at + timedelta(seconds=min(2**self.checks, longest))
 
-    def capture(self) -> None:
+    def capture(self, *, late: bool = False) -> None:
         """Note that the provider has the money; also of an attempt that was given up before."""
         if self.has_money:
             raise IllegalMove("captured twice")
-        self.status, self.reason = "captured", None
+        self.status, self.reason, self.late = "captured", None, late
 
     def decline(self, reason: str) -> None:
         """Note that the provider said no."""

@@ -20,11 +20,15 @@ class Unknown(Exception):
 class Charge:
     """What the provider's books say of a charge.
 
-    `captured`, `declined` and `cancelled` are final: a charge that is cancelled will never be captured.
+    `captured`, `declined`, `failed` and `cancelled` are final: a charge that is cancelled will never be
+    captured. A provider may err all the same: later news of money count whatever it said before. `amount`
+    and `currency` are what it really took, where it says so.
     """
 
-    status: Literal["captured", "declined", "processing", "requires_action", "cancelled"]
+    status: Literal["captured", "declined", "failed", "processing", "requires_action", "cancelled"]
     reason: str = ""
+    amount: Decimal | None = None
+    currency: str | None = None
     redirect_url: str | None = None
     client_secret: str | None = None
 
@@ -35,6 +39,15 @@ class Repayment:
 
     status: Literal["done", "processing", "refused"]
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class News:
+    """What a webhook says of a charge; its id is the same whenever the provider tells it again."""
+
+    id: str
+    payment_id: UUID
+    charge: Charge
 
 
 class Provider(Protocol):
@@ -58,4 +71,8 @@ class Provider(Protocol):
 
     def refund(self, refund_id: UUID, *, payment_id: UUID, amount: Decimal, currency: str) -> Repayment:
         """Give back an amount of a captured charge, once."""
+        ...
+
+    def read_webhook(self, body: bytes, *, signature: str) -> News:
+        """Return what a webhook says; raise `InvalidSignature` unless the provider sent it just now."""
         ...

@@ -3,13 +3,15 @@
 from typing import Any
 from uuid import UUID
 
+from flask import request
+
 from chassis.api import Answer, Api
 from chassis.auth import Identity
 from chassis.idempotency import Once
-from order_service.errors import OrderNotPayable, PaymentDeclined, PaymentInProgress
+from order_service.errors import InvalidSignature, OrderNotPayable, PaymentDeclined, PaymentInProgress
 from order_service.routes.wiring import desk
-from order_service.schemas import BegunPaymentOrderView, MethodsView, OrderView, PayIn
-from order_service.services import db, paying
+from order_service.schemas import BegunPaymentOrderView, MethodsView, OrderView, PayIn, WebhookIn
+from order_service.services import db, paying, webhooks
 
 api = Api("payments")
 
@@ -40,3 +42,18 @@ def pay_order(body: PayIn, user: Identity, once: Once, order_id: UUID) -> Answer
 def list_methods() -> Any:
     """List the ways to pay."""
     return {"items": paying.list_methods(desk())}
+
+
+@api.post(
+    "/payments/webhooks/<name:method>",
+    who="anyone",
+    raw_body=WebhookIn,
+    answers={204: None},
+    errors=(InvalidSignature,),
+    headers=("X-Signature",),
+)
+def take_webhook(raw: bytes, method: str) -> Answer:
+    """Take what a payment provider tells of a payment, signed by it."""
+    signature = request.headers.get("X-Signature", "")
+    webhooks.take_webhook(db.session, desk(), method=method, body=raw, signature=signature)
+    return Answer(204)

@@ -94,7 +94,8 @@ def record_repayment(session: Session, order: Order, refund: Refund, answer: Rep
     refund.finish()
     payment.finish_refund(refund.amount)
     record(session, order_refunded(order, refund))
-    if order.status == "paid" and payment.status == "refunded":
+    # Money that came late and goes back leaves an order alone that another payment pays.
+    if order.status == "paid" and payment is order.payment and payment.status == "refunded":
         order.cancel()
         record(session, order_cancelled(order, "refunded"))
 

@@ -12,6 +12,7 @@ from chassis.logs import get_logger
 from order_service.events import order_paid
 from order_service.models import LIVE, Order, Payment, now
 from order_service.payments.base import Charge, Unknown
+from order_service.services.anomalies import fits, record_other_amount
 from order_service.services.desk import Desk, lock_order
 from order_service.services.refunds import open_refund
 
@@ -23,18 +24,24 @@ LONGEST_PAUSE = 15
 log = get_logger(__name__)
 
 
-def record_charge(session: Session, order: Order, payment: Payment, charge: Charge) -> None:
-    """Note what the provider says of a payment; the order is locked.
+def record_charge(
+    session: Session, order: Order, payment: Payment, charge: Charge, *, source: str = "books"
+) -> None:
+    """Note what the provider says of a payment; the order is locked. `source` is the webhook that says it.
 
     Any news may come twice, late or out of order. Money that came is never lost from sight: it pays the
-    order, or it goes back by itself.
+    order, or it goes back by itself; of another amount than the payment's it is kept as an anomaly.
     """
-    if charge.status == "captured":
+    if not fits(payment, charge):
+        record_other_amount(session, payment, charge, source=source)
+    elif charge.status == "captured":
         _record_capture(session, order, payment)
     elif not payment.is_live:
         return
     elif charge.status == "declined":
         payment.decline(charge.reason)
+    elif charge.status == "failed":
+        payment.fail(charge.reason)
     elif charge.status == "cancelled":
         payment.fail("cancelled at the provider")
     elif charge.status == "requires_action":
@@ -44,8 +51,8 @@ def record_charge(session: Session, order: Order, payment: Payment, charge: Char
 def _record_capture(session: Session, order: Order, payment: Payment) -> None:
     if payment.has_money:
         return
-    payment.capture()
-    if order.status == "pending" and order.live_payment is None:
+    payment.capture(late=order.status != "pending" or order.live_payment not in (None, payment))
+    if not payment.late:
         order.pay(now())
         record(session, order_paid(order, payment))
         return
@@ -80,12 +87,17 @@ def _take_due(session: Session) -> list[Payment]:
 
 def settle_payment(session: Session, desk: Desk, payment: Payment) -> None:
     """Ask the provider for one payment, stop it there when the order can't wait for it, note the answer."""
-    charge = _ask(desk, payment, stop=_is_waiting_in_vain(session, payment.order_id, now()))
+    stop = _is_waiting_in_vain(session, payment.order_id, now())
+    charge = _ask(desk, payment, stop=stop)
     if charge is None:
         return
     with transaction(session) as here:
         order = lock_order(here, payment.order_id)
-        record_charge(here, order, order.get_payment(payment.id), charge)
+        payment = order.get_payment(payment.id)
+        record_charge(here, order, payment, charge)
+        if stop and charge.status == "captured" and payment.is_live:
+            # It will never be captured as it should be, and the order must not wait for ever.
+            payment.fail("another amount was captured")
 
 
 def _ask(desk: Desk, payment: Payment, *, stop: bool) -> Charge | None:

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+import redis
 
+from chassis.auth import DENIED_KEY, DENIED_VERSION_KEY
 from tests.servers import (
     PostgresServer,
     RabbitMQServer,
@@ -12,6 +14,8 @@ from tests.servers import (
     run_rabbitmq,
     run_redis,
 )
+
+RUNNING_REDIS: list[RedisServer] = []
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +29,18 @@ def postgres_server() -> Iterator[PostgresServer]:
 def redis_server() -> Iterator[RedisServer]:
     """Yield a real Redis with a password."""
     with run_redis() as server:
+        RUNNING_REDIS.append(server)
         yield server
+        RUNNING_REDIS.clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nobody_denied() -> None:
+    """Empty the deny list between files: the users of one are not those of another."""
+    for server in RUNNING_REDIS:
+        with redis.Redis(server.host, server.port, password=server.password) as client:
+            client.delete(DENIED_KEY)
+            client.incr(DENIED_VERSION_KEY)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from deploy.local import accounts
 from deploy.local.errors import SetupError
-from deploy.local.processes import are_connected, family
 from deploy.local.programs import Program
 from deploy.local.supervisor import Supervisor
 
@@ -32,23 +31,13 @@ def answers(url: str) -> Check:
     return check
 
 
-def heart_beats(worker: Program) -> Check:
-    """Return a check that every thread of a worker is alive."""
+def says_that_it_lives(program: Program, question: tuple[str, ...]) -> Check:
+    """Return a check that a program without a port of its own answers a question by its interpreter."""
 
     def check() -> bool:
-        command = [str(Path(worker.command[0]).with_name("python")), "-m", "chassis.heartbeats"]
-        asked = accounts.run_as(worker.owner, command, cwd=worker.directory, env=worker.environment)
+        command = [str(Path(program.command[0]).with_name("python")), *question]
+        asked = accounts.run_as(program.owner, command, cwd=program.directory, env=program.environment)
         return asked.returncode == 0
-
-    return check
-
-
-def is_connected(name: str, port: int, supervisor: Supervisor) -> Check:
-    """Return a check that a program has a connection to a local server."""
-
-    def check() -> bool:
-        pids = [entry["pid"] for entry in supervisor.status() if entry["name"] == name and entry["pid"]]
-        return any(are_connected(family(pid), port) for pid in pids)
 
     return check
 

@@ -103,6 +103,13 @@ def commands(service: str) -> dict[str, tuple[str, ...]]:
     return roles | ({CELERY: CELERY_COMMAND} if service == "notification" else {})
 
 
+def health_question(process: str) -> tuple[str, ...]:
+    """Return what Python is to run to learn of a process's health; nothing for one that answers HTTP."""
+    if process == CELERY:
+        return ("notification_service/celery_health.py",)
+    return ("-m", "chassis.heartbeats") if process.endswith("-worker") else ()
+
+
 def service_of(process: str) -> str:
     """Return the service that a process belongs to, whose `app.log` it writes."""
     owners = {name: f"{service}-service" for service in SERVICES for name in commands(service)}

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from deploy.local import accounts, addresses, release
 from deploy.local.errors import SetupError
-from deploy.local.health import Check, answers, heart_beats, is_connected, wait_until_well
+from deploy.local.health import Check, answers, says_that_it_lives, wait_until_well
 from deploy.local.layout import Layout
 from deploy.local.nginx import Nginx
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.redis import Redis
-from deploy.local.services import CELERY, SERVICES, Place, mail_catcher, service_programs
+from deploy.local.services import SERVICES, Place, health_question, mail_catcher, service_programs
 from deploy.local.settings import Settings
 from deploy.local.supervisor import Supervisor
 from deploy.local.venv import ready_venv
@@ -156,13 +156,11 @@ class Suite:
         """Return what must hold before the suite counts as started."""
         local = "http://127.0.0.1:{}{}"
         checks = {
-            program.name: answers(local.format(program.environment["PORT"], "/health"))
-            if program.name.endswith("-service")
-            else heart_beats(program)
+            program.name: says_that_it_lives(program, question)
+            if (question := health_question(program.name))
+            else answers(local.format(program.environment["PORT"], "/health"))
             for program in services
-            if program.name != CELERY
         }
-        checks[CELERY] = is_connected(CELERY, self.ports["RABBITMQ_PORT"], self.supervisor)
         checks["nginx"] = answers(local.format(self.ports["HTTP_PORT"], "/health"))
         if "MAIL_PORT" in self.ports:
             checks["maildev"] = answers(local.format(self.ports["MAIL_PORT"], "/healthz"))

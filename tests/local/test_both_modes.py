@@ -10,7 +10,7 @@ import yaml  # type: ignore[import-untyped]
 
 from deploy.local.addresses import choose_ports
 from deploy.local.layout import Layout
-from deploy.local.services import CELERY, SERVICES, Place, commands, environment
+from deploy.local.services import CELERY, SERVICES, Place, commands, environment, health_question
 from deploy.local.settings import Settings, read_values
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,6 +47,15 @@ def test_both_modes_run_celery_and_workers_alike() -> None:
     for service in SERVICES:
         worker = f"{service}-service-worker"
         assert list(commands(service)[worker]) == COMPOSE[worker]["command"]
+
+
+def test_both_modes_ask_workers_for_their_health_alike() -> None:
+    for name in {name for service in SERVICES for name in commands(service)}:
+        asked = COMPOSE[name]["healthcheck"]["test"]
+        if question := health_question(name):
+            assert asked == ["CMD", "python", *question]
+        else:
+            assert "/health" in asked[-1]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from order_service.services.desk import Desk
 from order_service.services.expiry import expire_orders
 from order_service.services.refunds import finish_refunds
 from order_service.services.settling import settle_payments
+from order_service.services.webhooks import purge_webhooks
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -51,4 +52,5 @@ def make_jobs(desk: Desk) -> list[Job]:
         Job("settle payments", 1, partial(settle_payments, desk=desk)),
         Job("finish refunds", 1, partial(finish_refunds, desk=desk)),
         Job("purge idempotency keys", 10, purge_keys),
+        Job("purge webhooks", 60, purge_webhooks),
     ]

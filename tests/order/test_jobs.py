@@ -177,6 +177,18 @@ class TestSweeping:
         assert len(own_shop.products.reservations) == 150
 
 
+def test_webhooks_are_forgotten_after_30_days(shop: Shop):
+    kind = uuid.uuid4().hex
+    shop.rows(
+        "INSERT INTO webhooks (method, id, received_at) SELECT :k, n::text, now() - n * interval '1 day'"
+        " FROM unnest(array[0, 29, 31, 400]) n",
+        k=kind,
+    )
+    shop.work("purge webhooks")
+    left = shop.rows("SELECT id FROM webhooks WHERE method = :k ORDER BY received_at", k=kind)
+    assert [row.id for row in left] == ["29", "0"]
+
+
 def test_the_worker_runs_every_job(own_shop: Shop):
     jobs = {job.name for job in own_shop.app.extensions["worker"].jobs}
     own_shop.work(*jobs)
@@ -187,4 +199,5 @@ def test_the_worker_runs_every_job(own_shop: Shop):
         "settle payments",
         "finish refunds",
         "purge idempotency keys",
+        "purge webhooks",
     }

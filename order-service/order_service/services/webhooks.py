@@ -1,19 +1,23 @@
 """What payment providers tell by themselves."""
 
+from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
 from chassis.errors import DependencyAway, NotFound
 from chassis.logs import get_logger
-from order_service.models import Payment, Webhook
+from order_service.models import Payment, Webhook, now
 from order_service.payments.base import News, Provider, Unknown
 from order_service.services.anomalies import record_unknown_payment
 from order_service.services.desk import Desk, lock_order
 from order_service.services.settling import record_charge
+
+KEPT = timedelta(days=30)
+PURGED_AT_ONCE = 5000
 
 log = get_logger(__name__)
 
@@ -60,3 +64,17 @@ def _is_new(session: Session, method: str, webhook_id: str) -> bool:
         log.info("webhook known already", method=method, webhook_id=webhook_id)
         return False
     return True
+
+
+def purge_webhooks(session: Session) -> bool:
+    """Forget webhooks of more than 30 days ago; a periodic job. Told again, they do no harm either."""
+    old = (
+        select(Webhook.method, Webhook.id)
+        .where(Webhook.received_at < now() - KEPT)
+        .limit(PURGED_AT_ONCE)
+        .cte("old")
+    )
+    mine = (Webhook.method == old.c.method) & (Webhook.id == old.c.id)
+    with transaction(session) as here:
+        gone = here.scalars(delete(Webhook).where(mine).returning(Webhook.id)).all()
+    return len(gone) == PURGED_AT_ONCE

@@ -70,6 +70,7 @@ new_units() {
 }
 
 install() {
+    echo "Installing the missing packages: $* …"
     trap allow_starts EXIT
     trap 'exit 1' INT TERM HUP
     forbid_starts
@@ -102,7 +103,6 @@ fi
 packages=$(missing | tr '\n' ' ')
 packages=${packages% }
 [ -n "$packages" ] || exit 0
-echo "Installing the missing packages: $packages …"
 # The names are words of their own on purpose.
 # shellcheck disable=SC2086
 if [ "$(id -u)" -eq 0 ]; then

@@ -136,7 +136,19 @@ class Once:
         self.resumed = resource_id != fresh
         return resource_id
 
-    def standing(self, session: Session) -> Exception:
+    def replay(self, session: Session) -> None:
+        """Raise what answers a key that has its reply, or was used for another request; claim nothing.
+
+        For use-cases that need others before they claim: a reply is given again whatever they say by now.
+        """
+        if self.key is None:
+            return
+        with transaction(session) as here:
+            standing = self.standing(here)
+        if isinstance(standing, Replayed) or standing.status != 409:
+            raise standing
+
+    def standing(self, session: Session) -> "Replayed | Refusal":
         """Return what answers a request that does not own its key."""
         row = session.get(IdempotencyKey, (self.user_id, self.key), populate_existing=True)
         if row is None:

@@ -8,7 +8,7 @@ from chassis.idempotency import purge_keys
 from chassis.service import create_service
 from chassis.worker import Job, WorkerPlan
 from order_service import routes
-from order_service.clients import ProductService
+from order_service.clients import ProductService, UserService
 from order_service.config import Settings
 from order_service.errors import ERROR_TABLE
 from order_service.models import db
@@ -37,6 +37,7 @@ def make_desk(settings: Settings) -> Desk:
     providers = [Sandbox(lambda: db.engine, settings.payment_sandbox_webhook_secret.get_secret_value())]
     return Desk(
         products=ProductService(settings.product_service_url, settings.order_product_key.get_secret_value()),
+        users=UserService(settings.user_service_url, settings.order_user_key.get_secret_value()),
         providers=Providers(providers, offer_test_methods=settings.offers_test_methods),
         currency=settings.currency,
         payment_timeout=settings.payment_timeout,

@@ -1,4 +1,4 @@
-"""Calls to the product service."""
+"""Calls to the product service and the user service."""
 
 import random
 import time
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 import urllib3
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -29,7 +29,6 @@ CONNECT_SECONDS = 0.3
 READ_SECONDS = 2.0
 # Refused, reset, or a kept connection gone stale; never a silence, which would wait twice.
 WORTH_A_RETRY = (NewConnectionError, ConnectTimeoutError, ProtocolError)
-PEER = "product service"
 
 Lines = Sequence[dict[str, int]]
 A = TypeVar("A", bound=BaseModel)
@@ -73,56 +72,42 @@ class _Reservation(BaseModel):
     items: list[ReservedItem]
 
 
+class _Address(BaseModel):
+    # What somebody's address is belongs in no log.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    recipient: str
+    phone: str
+    province: str
+    city: str
+    district: str
+    street: str
+    postal_code: str | None
+
+
 class _Products(BaseModel):
     items: list[Product]
 
 
-class ProductService:
-    """The product service; whatever leaves its answer open is `DependencyAway`."""
+class Peer:
+    """Another service; whatever leaves its answer open is `DependencyAway`."""
+
+    name = ""
 
     def __init__(self, url: str, key: str) -> None:
         self._url, self._key = url, key
+        self._audience = self.name.replace(" ", "-")
         self._pool = urllib3.PoolManager(maxsize=16)
-
-    def reserve(self, order_id: UUID, lines: Lines) -> dict[int, ReservedItem]:
-        """Hold the lines for an order, all or none; return them by product.
-
-        Raises `InsufficientStock` when nothing is held, `ReservationReleased` when nothing will ever be.
-        """
-        body = {"order_id": str(order_id), "items": list(lines)}
-        status, answer = self._call("POST", "/internal/v1/reservations", "reservations.write", body)
-        if status == 409:
-            raise _refusal(answer)
-        held = {item.product_id: item for item in self._read(status, (200, 201), answer, _Reservation).items}
-        if {p: item.quantity for p, item in held.items()} != {x["product_id"]: x["quantity"] for x in lines}:
-            log.error("product service holds other lines than asked for", order_id=str(order_id))
-            raise DependencyAway(PEER)
-        return held
-
-    def release(self, order_id: UUID) -> None:
-        """Give back what is held for an order, and whatever a late call may still want to hold."""
-        status, _ = self._call("DELETE", f"/internal/v1/reservations/{order_id}", "reservations.write", None)
-        if status != 204:
-            log.error("product service answered unexpectedly", status=status)
-            raise DependencyAway(PEER)
-
-    def lookup(self, product_ids: Sequence[int]) -> dict[int, Product]:
-        """Return those of the products that exist."""
-        body = {"ids": list(product_ids)}
-        status, answer = self._call("POST", "/internal/v1/products/lookup", "products.read", body)
-        return {
-            product.product_id: product for product in self._read(status, (200,), answer, _Products).items
-        }
 
     def _read(self, status: int, good: Sequence[int], answer: bytes, model: type[A]) -> A:
         if status in good:
             try:
                 return model.model_validate_json(answer)
             except ValidationError as error:
-                log.error("product service answered unexpectedly", reason=str(error))
-                raise DependencyAway(PEER) from error
-        log.error("product service answered unexpectedly", status=status)
-        raise DependencyAway(PEER)
+                log.error("peer answered unexpectedly", peer=self.name, reason=str(error))
+                raise DependencyAway(self.name) from error
+        log.error("peer answered unexpectedly", peer=self.name, status=status)
+        raise DependencyAway(self.name)
 
     def _call(self, method: str, path: str, scope: str, body: Any) -> tuple[int, bytes]:
         headers = {
@@ -145,25 +130,72 @@ class ProductService:
             )
             return answer.status, answer.data
 
-        return _twice(send)
+        return self._twice(send)
 
     def _token(self, scope: str) -> str:
-        return sign_service_token(self._key, issuer="order-service", audience="product-service", scope=scope)
+        return sign_service_token(self._key, issuer="order-service", audience=self._audience, scope=scope)
 
-
-def _twice(send: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
-    """Send; once more when the connection failed: every call here may be repeated."""
-    try:
+    def _twice(self, send: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
+        """Send; once more when the connection failed: every call here may be repeated."""
         try:
-            return send()
-        except NameResolutionError:
-            raise
-        except WORTH_A_RETRY:
-            time.sleep(random.uniform(0, 0.05))
-            return send()
-    except HTTPError as error:
-        log.warning("product service did not answer", reason=type(error).__name__)
-        raise DependencyAway(PEER) from error
+            try:
+                return send()
+            except NameResolutionError:
+                raise
+            except WORTH_A_RETRY:
+                time.sleep(random.uniform(0, 0.05))
+                return send()
+        except HTTPError as error:
+            log.warning("peer did not answer", peer=self.name, reason=type(error).__name__)
+            raise DependencyAway(self.name) from error
+
+
+class ProductService(Peer):
+    """The product service."""
+
+    name = "product service"
+
+    def reserve(self, order_id: UUID, lines: Lines) -> dict[int, ReservedItem]:
+        """Hold the lines for an order, all or none; return them by product.
+
+        Raises `InsufficientStock` when nothing is held, `ReservationReleased` when nothing will ever be.
+        """
+        body = {"order_id": str(order_id), "items": list(lines)}
+        status, answer = self._call("POST", "/internal/v1/reservations", "reservations.write", body)
+        if status == 409:
+            raise _refusal(answer)
+        held = {item.product_id: item for item in self._read(status, (200, 201), answer, _Reservation).items}
+        if {p: item.quantity for p, item in held.items()} != {x["product_id"]: x["quantity"] for x in lines}:
+            log.error("product service holds other lines than asked for", order_id=str(order_id))
+            raise DependencyAway(self.name)
+        return held
+
+    def release(self, order_id: UUID) -> None:
+        """Give back what is held for an order, and whatever a late call may still want to hold."""
+        status, _ = self._call("DELETE", f"/internal/v1/reservations/{order_id}", "reservations.write", None)
+        if status != 204:
+            log.error("peer answered unexpectedly", peer=self.name, status=status)
+            raise DependencyAway(self.name)
+
+    def lookup(self, product_ids: Sequence[int]) -> dict[int, Product]:
+        """Return those of the products that exist."""
+        body = {"ids": list(product_ids)}
+        status, answer = self._call("POST", "/internal/v1/products/lookup", "products.read", body)
+        return {
+            product.product_id: product for product in self._read(status, (200,), answer, _Products).items
+        }
+
+
+class UserService(Peer):
+    """The user service."""
+
+    name = "user service"
+
+    def get_address(self, user_id: int, address_id: int) -> dict[str, str | None] | None:
+        """Return one of a user's delivery addresses, None when it is none of theirs."""
+        path = f"/internal/v1/users/{user_id}/addresses/{address_id}"
+        status, answer = self._call("GET", path, "addresses.read", None)
+        return None if status == 404 else self._read(status, (200,), answer, _Address).model_dump()
 
 
 def _left(at_most: float) -> float:
@@ -178,5 +210,5 @@ def _refusal(answer: bytes) -> Exception:
         if problem.get("code") == "insufficient_stock":
             return InsufficientStock(items=problem["items"])
     except (orjson.JSONDecodeError, KeyError, AttributeError) as error:
-        log.error("product service answered unexpectedly", reason=type(error).__name__)
-    return DependencyAway(PEER)
+        log.error("peer answered unexpectedly", peer=ProductService.name, reason=type(error).__name__)
+    return DependencyAway(ProductService.name)

@@ -15,6 +15,7 @@ class Settings(ServiceSettings):
 
     product_service_url: str = "http://127.0.0.1:5002"
     order_product_key: SecretStr
+    order_user_key: SecretStr
     order_payment_timeout: int = Field(default=1800, ge=1)
     # Text, so that an empty variable means "not set".
     payment_test_methods: str = ""

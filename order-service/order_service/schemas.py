@@ -6,7 +6,14 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from chassis.api import Body, Query, View
@@ -92,8 +99,16 @@ class OrderIn(Body):
         | None
     ) = None
     address: AddressIn | None = None
+    address_id: Annotated[int, Field(ge=1, le=10**18 - 1)] | None = None
     remark: Annotated[str, Field(max_length=500)] | None = None
     expected_total_amount: MoneyIn | None = None
+
+    @field_validator("address_id")
+    @classmethod
+    def _not_together_with_address(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("address") is not None:
+            raise PydanticCustomError("address", "must not be given together with address")
+        return value
 
     def lines(self) -> list[dict[str, int]] | None:
         """Return the lines as they are kept with the order."""

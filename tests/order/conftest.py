@@ -16,7 +16,7 @@ from order_service import create_app
 from order_service.config import Settings
 from order_service.payments.registry import Providers
 from order_service.payments.sandbox import Sandbox
-from tests.order.product_books import KEY, ProductBooks, make_server
+from tests.order.product_books import KEY, USER_KEY, ProductBooks, make_server
 from tests.order.shop import WEBHOOK_SECRET, Person, Shop
 from tests.servers import PostgresServer, RedisServer
 
@@ -31,7 +31,7 @@ def signing_key() -> Ed25519PrivateKey:
 
 @pytest.fixture(scope="session")
 def run_products(signing_key: Ed25519PrivateKey) -> Iterator[Callable[[], tuple[ProductBooks, str]]]:
-    """Run a product service, which here also has the user service's public key; return books and address."""
+    """Run a product service, which here is also the user service; return books and address."""
     public = orjson.loads(jwt.algorithms.OKPAlgorithm.to_jwk(signing_key.public_key()))
     servers = []
 
@@ -64,6 +64,7 @@ def make_settings(postgres_server: PostgresServer, redis_server: RedisServer) ->
             "redis_port": redis_server.port,
             "redis_password": redis_server.password,
             "order_product_key": KEY,
+            "order_user_key": USER_KEY,
             "payment_sandbox_webhook_secret": WEBHOOK_SECRET,
         }
         return Settings(**(values | changes))

@@ -11,6 +11,7 @@ import jwt
 import orjson
 
 KEY = "order-product-key-for-tests-01234"
+USER_KEY = "order-user-key-for-tests-012345678"
 RELEASED = "released"
 
 
@@ -42,6 +43,7 @@ class ProductBooks:
     headers: list[dict[str, str]] = field(default_factory=list)
     before: dict[str, Callable[[str], int | None]] = field(default_factory=dict)
     after: dict[str, Callable[[str], int | None]] = field(default_factory=dict)
+    addresses: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     key_set: dict[str, Any] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -101,6 +103,12 @@ class ProductBooks:
         """Return what is held for an order."""
         return {line["product_id"]: line["quantity"] for line in self._held(order_id)}
 
+    def address(self, user_id: int, address_id: int) -> tuple[int, Any]:
+        """Show an address of a user, as the user service does."""
+        address = self.addresses.get((user_id, address_id))
+        more = {"id": address_id, "is_default": True, "created_at": "2026-11-23T08:00:00Z"}
+        return (404, {"code": "not_found"}) if address is None else (200, address | more)
+
     def lookup(self, ids: list[int]) -> tuple[int, Any]:
         """Show the products that exist."""
         if len(ids) > 100:
@@ -119,7 +127,13 @@ class ProductBooks:
         return 200, {"items": items}
 
 
-SCOPES = {"reserve": "reservations.write", "release": "reservations.write", "lookup": "products.read"}
+# For whom the token of a call must be, signed with which key, and its scope.
+TOKENS = {
+    "reserve": ("product-service", KEY, "reservations.write"),
+    "release": ("product-service", KEY, "reservations.write"),
+    "lookup": ("product-service", KEY, "products.read"),
+    "address": ("user-service", USER_KEY, "addresses.read"),
+}
 
 
 def make_server(books: ProductBooks) -> ThreadingHTTPServer:
@@ -130,7 +144,12 @@ def make_server(books: ProductBooks) -> ThreadingHTTPServer:
         wbufsize = 65536  # one packet an answer
 
         def do_GET(self) -> None:
-            self.answer(200, books.key_set)
+            if self.path == "/.well-known/jwks.json":
+                self.answer(200, books.key_set)
+                return
+            before, users, user_id, addresses, address_id = self.path.rsplit("/", 4)
+            assert (before, users, addresses) == ("/internal/v1", "users", "addresses")
+            self.act("address", address_id, lambda: books.address(int(user_id), int(address_id)))
 
         def do_POST(self) -> None:
             body = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -147,7 +166,7 @@ def make_server(books: ProductBooks) -> ThreadingHTTPServer:
         def act(self, call: str, order_id: str, run: Callable[[], tuple[int, Any]]) -> None:
             books.calls.append((call, order_id))
             books.headers.append(dict(self.headers))
-            self.check_token(SCOPES[call])
+            self.check_token(*TOKENS[call])
             try:
                 status = books.before[call](order_id) if call in books.before else None
                 answer = (status, {}) if status else run()
@@ -156,9 +175,9 @@ def make_server(books: ProductBooks) -> ThreadingHTTPServer:
             except Drop:
                 self.close_connection = True
 
-        def check_token(self, scope: str) -> None:
+        def check_token(self, audience: str, key: str, scope: str) -> None:
             token = self.headers["Authorization"].removeprefix("Bearer ")
-            claims = jwt.decode(token, KEY, algorithms=["HS256"], audience="product-service")
+            claims = jwt.decode(token, key, algorithms=["HS256"], audience=audience)
             assert (claims["iss"], claims["scope"]) == ("order-service", scope)
 
         def answer(self, status: int, body: Any) -> None:

@@ -32,7 +32,9 @@ api = Api("orders")
 def place_order(body: OrderIn, user: Identity, once: Once) -> Answer:
     """Place an order of the given items, or else of the cart, which it empties."""
     address = body.address.model_dump() if body.address else None
-    draft = placing.Draft(user.user_id, body.lines(), address, body.remark, body.expected_total_amount)
+    draft = placing.Draft(
+        user.user_id, body.lines(), address, body.address_id, body.remark, body.expected_total_amount
+    )
     order = placing.place_order(db.session, desk(), once, draft)
     return Answer(201, order, {"Location": f"/api/v1/orders/{order.id}"})
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from chassis.errors import DomainError, NotFound, lookup, problem
 from chassis.idempotency import Once
-from order_service.clients import ProductService
+from order_service.clients import ProductService, UserService
 from order_service.errors import ERROR_TABLE
 from order_service.models import HIDDEN, Order
 from order_service.payments.registry import Providers
@@ -20,6 +20,7 @@ class Desk:
     """The collaborators of the use-cases, wired in `create_app`."""
 
     products: ProductService
+    users: UserService
     providers: Providers
     currency: str
     payment_timeout: timedelta

@@ -1,7 +1,7 @@
 """Placing an order: intent, reservation, confirmation."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
-from chassis.errors import DependencyAway, DomainError
+from chassis.errors import DependencyAway, DomainError, Invalid
 from chassis.events import record
 from chassis.idempotency import STALE, Once
 from order_service.clients import ReservedItem
@@ -41,6 +41,8 @@ class Draft:
     user_id: int
     lines: Lines | None
     address: dict[str, Any] | None = None
+    # Or else the id of one of the buyer's addresses, which the order keeps a copy of.
+    address_id: int | None = None
     remark: str | None = None
     expected_total: Decimal | None = None
 
@@ -66,6 +68,7 @@ def place_order(session: Session, desk: Desk, once: Once, draft: Draft) -> Order
 
     Whatever interrupts it leaves an intent that its key's next owner goes on with, or that is swept.
     """
+    draft = _with_address(session, desk, once, draft)
     intent = _begin(session, desk, once, draft)
     try:
         held = desk.products.reserve(intent.order_id, intent.lines)
@@ -81,6 +84,17 @@ def place_order(session: Session, desk: Desk, once: Once, draft: Draft) -> Order
         _give_up(session, once, intent.order_id)
         raise DependencyAway("product service") from error
     return _confirm(session, desk, once, intent, held)
+
+
+def _with_address(session: Session, desk: Desk, once: Once, draft: Draft) -> Draft:
+    """Ask the user service for the address, unless the request has its reply already."""
+    if draft.address_id is None:
+        return draft
+    once.replay(session)
+    address = desk.users.get_address(draft.user_id, draft.address_id)
+    if address is None:
+        raise Invalid("address_id", "is none of your addresses")
+    return replace(draft, address=address)
 
 
 def _begin(session: Session, desk: Desk, once: Once, draft: Draft) -> Intent:

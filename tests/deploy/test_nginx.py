@@ -330,6 +330,11 @@ def test_a_large_body_in_chunks_is_refused_too(proxy: Proxy) -> None:
         (b"GET nonsense HTTP/1.1\r\nHost: x\r\n\r\n", 400, "bad_request"),
         (b"\x16\x03\x01\x02\x00\r\n\r\n", 400, "bad_request"),
         (b"GET /%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400, "bad_request"),
+        (
+            "GET /api/v1/products?q=茶 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode(),
+            400,
+            "bad_request",
+        ),
         (b"GET /../.. HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400, "bad_request"),
         (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400, "bad_request"),
         (b"GET /" + b"x" * 20000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "uri_too_long"),

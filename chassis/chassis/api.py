@@ -192,7 +192,9 @@ def _view(route: Route) -> Callable[..., Response]:
     def view(**path: Any) -> Response:
         edge: Edge = current_app.extensions["edge"]
         identity = _identify(edge, route)
-        edge.limit(route.method, identity)
+        # Limits are for clients; another service asks on behalf of many, and from one address.
+        if route.who != "service":
+            edge.limit(route.method, identity)
         given: dict[str, Any] = dict(path)
         if "user" in route.parameters:
             given["user"] = identity
@@ -318,7 +320,7 @@ def parse_json(raw: bytes) -> Any:
     """Parse JSON as UTF-8, keeping the text of each number that is no integer; 400 `invalid_json`."""
     try:
         return json.loads(raw.decode("utf-8"), parse_float=NumberLiteral, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:
         raise Refusal(400, "invalid_json", "The body is not valid JSON in UTF-8.") from error
 
 

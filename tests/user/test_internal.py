@@ -33,6 +33,13 @@ def test_an_unknown_user_is_not_found(ask, service, user_id):
     assert refusal(ask.get(f"/internal/v1/users/{user_id}", headers=service())) == (404, "not_found")
 
 
+def test_another_service_may_ask_as_often_as_it_needs(make_user_app, service):
+    client = make_user_app(limit_read_per_address=1).test_client()
+    asked = [client.get("/internal/v1/users/999999999", headers=service()) for _ in range(3)]
+    assert [refusal(answer) for answer in asked] == [(404, "not_found")] * 3
+    assert [client.get("/.well-known/jwks.json").status_code for _ in range(2)] == [200, 429]
+
+
 def test_the_active_administrators_are_listed(app, ask, anyone, service, statements):
     admins = [anyone.register().user for _ in range(2)]
     with app.app_context():

@@ -3,10 +3,14 @@
 import os
 
 bind = f"{os.environ.get('BIND_HOST', '127.0.0.1')}:{os.environ['PORT']}"
-worker_class = "gthread"
+worker_class = "chassis.gunicorn_worker.Worker"
 workers = 1
 threads = 16
 worker_tmp_dir = "/dev/shm"
+# As much as Nginx lets through (large_client_header_buffers), whose refusals carry the request id.
+limit_request_line = 8190
+limit_request_field_size = 16380
+limit_request_fields = 1000
 # Longer than Nginx keeps an idle upstream connection (60 s), so that Nginx never meets a closing one.
 keepalive = 75
 timeout = 30

@@ -1,0 +1,59 @@
+"""Gunicorn's worker of threads, which refuses what is no proper request with a problem document too."""
+
+from typing import Any
+
+import orjson
+from gunicorn import util
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
+
+from chassis import context
+from chassis.errors import PROBLEM_JSON, problem
+from chassis.logs import get_logger
+
+MALFORMED = (400, "bad_request", "The request can't be understood.")
+REFUSALS = {
+    errors.LimitRequestLine: (414, "uri_too_long", "The address is too long."),
+    errors.LimitRequestHeaders: (431, "headers_too_large", "The headers are too large."),
+    errors.UnsupportedTransferCoding: (501, "not_implemented", "The request uses what is not known here."),
+}
+# These two are called parse errors, but it is the app that made the header.
+OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
+BROKEN = (500, "internal_error", "Something went wrong on our side.")
+
+log = get_logger(__name__)
+
+
+class Worker(ThreadWorker):
+    """Answers in JSON where the app is not asked: Gunicorn's own answers are pages of HTML."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
+        """Refuse a request that can't be read, or one that broke outside the app, and close."""
+        with context.bind_context(request_id=None, traceparent=None):
+            if isinstance(exc, errors.ParseException) and not isinstance(exc, OURS):
+                status, code, detail = REFUSALS.get(type(exc), MALFORMED)
+                log.info("request refused unread", status=status, reason=type(exc).__name__)
+            else:
+                status, code, detail = BROKEN
+                log.error("request failed outside the app", exc_info=exc)
+            answer = write_problem(status, code, detail)
+        try:
+            util.write_nonblock(client, answer)
+        except OSError as gone:
+            log.info("nobody waits for the refusal", reason=type(gone).__name__)
+
+
+def write_problem(status: int, code: str, detail: str) -> bytes:
+    """Write a whole HTTP answer that holds a problem document."""
+    document = problem(status, code, detail)
+    body = orjson.dumps(document)
+    lines = (
+        f"HTTP/1.1 {status} {document['title']}",
+        "Connection: close",
+        f"Content-Type: {PROBLEM_JSON}",
+        f"Content-Length: {len(body)}",
+        f"X-Request-ID: {document['request_id']}",
+        "X-Content-Type-Options: nosniff",
+        "Cache-Control: no-store",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body

@@ -1,0 +1,82 @@
+"""What Gunicorn refuses by itself, before the app is asked, is a problem document like every refusal."""
+
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+APP = """
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [environ["PATH_INFO"][:5].encode()]
+"""
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Serve a tiny app as the services are served."""
+    folder = tmp_path_factory.mktemp("gunicorn")
+    (folder / "tiny.py").write_text(APP)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:chassis.gunicorn_conf", "tiny:app"]
+    with subprocess.Popen(command, cwd=folder, env=os.environ | {"PORT": str(number)}) as process:
+        try:
+            wait_for(number)
+            yield number
+        finally:
+            process.terminate()
+
+
+def wait_for(port: int) -> None:
+    ends = time.monotonic() + 20
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < ends, "Gunicorn did not start"
+        time.sleep(0.05)
+
+
+def ask(port: int, sent: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(sent)
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.headers, answer.read()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414, "uri_too_long"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 17000 + b"\r\n\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: x\r\n" * 1001 + b"\r\n", 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nno header\r\n\r\n", 400, "bad_request"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n", 501, "not_implemented"),
+    ],
+)
+def test_what_is_no_proper_request_gets_a_problem(port: int, sent: bytes, status: int, code: str) -> None:
+    got, headers, body = ask(port, sent)
+    document = json.loads(body)
+    assert (got, headers["Content-Type"]) == (status, "application/problem+json")
+    assert (document["status"], document["code"]) == (status, code)
+    assert headers["X-Request-ID"] == document["request_id"] != ""
+
+
+def test_a_service_takes_whatever_nginx_lets_through(port: int) -> None:
+    [size] = re.findall(r"large_client_header_buffers 4 (\d+)k;", (ROOT / "nginx/nginx.conf").read_text())
+    most = int(size) * 1024
+    line = b"GET /" + b"x" * (most - len(b"GET / HTTP/1.1\r\n")) + b" HTTP/1.1\r\nHost: x\r\n"
+    header = b"X: " + b"x" * (most - len(b"X: \r\n")) + b"\r\n"
+    assert ask(port, line + header + b"Connection: close\r\n\r\n")[0] == 200

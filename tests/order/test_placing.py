@@ -1,5 +1,6 @@
 """Placing an order."""
 
+import threading
 import time
 import uuid
 
@@ -232,16 +233,17 @@ class TestTheCart:
     def test_who_comes_second_is_told_the_order(self, shop: Shop, buyer: Person, tea: int):
         buyer.put_in_cart(tea, 2)
         # The second one comes while the first is being reserved, so it waits for what becomes of it.
-        first, other = at_once(
-            lambda: self._slowly(shop, buyer), lambda: self._after(0.1, lambda: buyer.order())
-        )
+        reserved = threading.Event()
+
+        def linger(_order_id: str) -> None:
+            reserved.set()
+            time.sleep(1)
+
+        shop.products.after["reserve"] = linger
+        first, other = at_once(buyer.order, lambda: reserved.wait(5) and buyer.order())
         assert first.status_code == 201
         assert refusal(other) == (409, "cart_already_ordered")
         assert other.json["order_id"] == first.json["id"]
-
-    def _slowly(self, shop: Shop, buyer: Person):
-        shop.products.after["reserve"] = lambda _: time.sleep(0.4)
-        return buyer.order()
 
     def _after(self, seconds: float, call):
         time.sleep(seconds)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
@@ -44,16 +44,31 @@ class Problem(BaseModel):
     errors: list[FieldError] | None = None
 
 
+class Health(BaseModel):
+    """How the service is, and each thing that it needs: `ok` or what is wrong with it."""
+
+    status: Literal["ok", "degraded"]
+    service: str
+    version: str
+    checks: dict[str, str]
+
+
+class Alive(BaseModel):
+    """The process serves."""
+
+    status: Literal["ok"]
+
+
 def build_document(title: str, version: str, apis: Iterable[Api], table: ErrorTable) -> dict[str, Any]:
     """Build the whole document of one service."""
     pairs = [(api, route) for api in apis for route in api.routes]
-    models: set[tuple[type[BaseModel], str]] = {(Problem, "serialization")}
+    models: set[tuple[type[BaseModel], str]] = {(own, "serialization") for own in (Problem, Health, Alive)}
     for _, route in pairs:
         models |= {(model, "serialization") for model in route.answers.values() if model}
         models |= {(model, "validation") for model in (route.body, route.raw_body) if model}
     ordered = sorted(models, key=lambda pair: (pair[0].__name__, pair[1]))
     refs, schemas = models_json_schema(ordered, ref_template=REF)  # type: ignore[arg-type]
-    paths: dict[str, dict[str, Any]] = {}
+    paths = _about(refs)
     for api, route in pairs:
         path, parameters = _path(api.prefix + route.path)
         operation = _operation(route, parameters, refs, table)
@@ -71,6 +86,34 @@ def build_document(title: str, version: str, apis: Iterable[Api], table: ErrorTa
                 "serviceToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
         },
+    }
+
+
+def _about(refs: dict[Any, Any]) -> dict[str, dict[str, Any]]:
+    """Describe what every service tells of itself, outside its API."""
+    health, alive = ({"schema": refs[(model, "serialization")]} for model in (Health, Alive))
+    told = {
+        "/health": ("Tell whether the service can serve.", "application/json", health, (200, 503)),
+        "/health/live": ("Tell that the process serves.", "application/json", alive, (200,)),
+        "/metrics": ("Show metrics for Prometheus.", "text/plain", {"schema": {"type": "string"}}, (200,)),
+        "/openapi.json": ("Show this document.", "application/json", {"schema": {"type": "object"}}, (200,)),
+    }
+    return {
+        path: {"get": _told(path, summary, {kind: content}, statuses)}
+        for path, (summary, kind, content, statuses) in told.items()
+    }
+
+
+def _told(path: str, summary: str, content: dict[str, Any], statuses: Iterable[int]) -> dict[str, Any]:
+    answer = {
+        "description": summary,
+        "headers": {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}},
+        "content": content,
+    }
+    return {
+        "operationId": "get_" + re.sub(r"\W", "_", path.strip("/")),
+        "summary": summary,
+        "responses": {str(status): answer for status in statuses},
     }
 
 

@@ -1,9 +1,11 @@
 """The edge checks in a fixed order and refuses in one form."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 Headers = Callable[..., dict[str, str]]
@@ -148,8 +150,11 @@ def test_requests_are_counted_by_route_not_by_path(client: FlaskClient, bearer: 
     assert "outbox_lag_seconds 0.0" in text
 
 
-def test_the_document_names_every_route_and_refusal(client: FlaskClient) -> None:
+def test_the_document_names_every_route_and_refusal(app: Flask, client: FlaskClient) -> None:
     document = client.get("/openapi.json").json
+    rules = {re.sub(r"<(\w+:)?(\w+)>", r"{\2}", rule.rule) for rule in app.url_map.iter_rules()}
+    assert set(document["paths"]) == rules
+    assert set(document["paths"]["/health"]["get"]["responses"]) == {"200", "503"}
     assert document["openapi"].startswith("3.1")
     create = document["paths"]["/api/v1/notes"]["post"]
     assert set(create["responses"]) == {

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from sqlalchemy import Numeric
 
+CENT = Decimal("0.01")
 PRICE_COLUMN = Numeric(9, 2)
 SUM_COLUMN = Numeric(14, 2)
 
@@ -33,7 +34,8 @@ def _parse(value: Any) -> Decimal:
         text = str(text)
     if not isinstance(text, str) or not _LITERAL.match(text):
         raise PydanticCustomError("money", "must be an amount with at most two decimals, such as 19.90")
-    return Decimal(text)
+    # However it was written, equal amounts are equal text: an idempotency key's body is compared as parsed.
+    return Decimal(text).quantize(CENT)
 
 
 _INPUT_SCHEMA = {

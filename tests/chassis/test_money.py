@@ -27,6 +27,12 @@ def test_takes_a_string_or_a_number(written: str, amount: str) -> None:
     assert type(body.price) is Decimal
 
 
+def test_equal_amounts_are_equal_text_however_they_were_written() -> None:
+    written = [b"5", b"5.0", b'"5"', b'"5.00"']
+    bodies = [Priced.model_validate(parse_json(b'{"price": %s}' % amount)) for amount in written]
+    assert {body.model_dump_json() for body in bodies} == {'{"price":"5.00"}'}
+
+
 EXPONENTS = ["1e2", "1.0e1", '"1e2"']
 TOO_FINE_OR_TOO_LARGE = ["1.999", '"1.999"', "0.100", "1234567890123"]
 NO_AMOUNTS = ["-1", '"+1"', '"1,00"', '"١٢"', '"01.00"', '" 1"', '"1."', '""', "true", "null", "[]"]

@@ -15,9 +15,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 APP = """
-def app(environ, start_response):
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    return [environ["PATH_INFO"][:5].encode()]
+from flask import Flask
+
+from chassis.api import read_raw
+
+app = Flask(__name__)
+app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024
+
+
+@app.get("/<path:path>")
+@app.get("/", defaults={"path": ""})
+def look(path):
+    return path[:5]
+
+
+@app.post("/")
+def take():
+    return str(len(read_raw()))
 """
 
 
@@ -30,7 +44,8 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         probe.bind(("127.0.0.1", 0))
         number: int = probe.getsockname()[1]
     command = [sys.executable, "-m", "gunicorn", "-c", "python:chassis.gunicorn_conf", "tiny:app"]
-    with subprocess.Popen(command, cwd=folder, env=os.environ | {"PORT": str(number)}) as process:
+    env = os.environ | {"PORT": str(number), "PYTHONPATH": str(ROOT / "chassis")}
+    with subprocess.Popen(command, cwd=folder, env=env) as process:
         try:
             wait_for(number)
             yield number
@@ -72,6 +87,22 @@ def test_what_is_no_proper_request_gets_a_problem(port: int, sent: bytes, status
     assert (got, headers["Content-Type"]) == (status, "application/problem+json")
     assert (document["status"], document["code"]) == (status, code)
     assert headers["X-Request-ID"] == document["request_id"] != ""
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"2\r\n{}\r\n0\r\n\r\n", 200),
+        (b"zz\r\n{}\r\n0\r\n\r\n", 400),
+        (b"10000\r\n" + b"x" * 65536 + b"\r\n" + b"0\r\n\r\n", 200),
+        ((b"10000\r\n" + b"x" * 65536 + b"\r\n") * 17 + b"0\r\n\r\n", 413),
+    ],
+)
+def test_a_body_in_chunks_is_read_to_its_end_or_refused(port: int, body: bytes, status: int) -> None:
+    assert ask(port, CHUNKED + body)[0] == status
 
 
 def test_a_service_takes_whatever_nginx_lets_through(port: int) -> None:

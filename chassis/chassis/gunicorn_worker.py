@@ -27,6 +27,17 @@ log = get_logger(__name__)
 class Worker(ThreadWorker):
     """Answers in JSON where the app is not asked: Gunicorn's own answers are pages of HTML."""
 
+    def load_wsgi(self) -> None:
+        """Load the app, and let it read bodies in its own terms."""
+        super().load_wsgi()
+        app: Any = self.wsgi  # type: ignore[has-type]
+
+        def with_body(environ: dict[str, Any], start_response: Any) -> Any:
+            environ["wsgi.input"] = BodyReader(environ["wsgi.input"])
+            return app(environ, start_response)
+
+        self.wsgi = with_body
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Refuse a request that can't be read, or one that broke outside the app, and close."""
         with context.bind_context(request_id=None, traceparent=None):
@@ -41,6 +52,21 @@ class Worker(ThreadWorker):
             util.write_nonblock(client, answer)
         except OSError as gone:
             log.info("nobody waits for the refusal", reason=type(gone).__name__)
+
+
+class BodyReader:
+    """A request's body, whose broken chunks are an error that Werkzeug knows: the client's, a 400."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def read(self, size: int = -1) -> bytes:
+        """Read so many bytes, or all."""
+        try:
+            data: bytes = self._body.read(size if size >= 0 else None)
+        except errors.ParseException as error:
+            raise ValueError("the body's chunks can't be read") from error
+        return data
 
 
 def write_problem(status: int, code: str, detail: str) -> bytes:

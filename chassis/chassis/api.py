@@ -244,6 +244,8 @@ def _run_once(edge: Edge, route: Route, once: Once, given: dict[str, Any]) -> Re
     """Run the handler under its idempotency key: replay, remember or free it."""
     session = edge.session()
     try:
+        # Before the use-case says anything: a reply is given again whatever has changed since.
+        once.replay(session)
         return _answer(route, route.handler(**given))
     except Replayed as replay:
         return _replay(replay)

@@ -137,10 +137,7 @@ class Once:
         return resource_id
 
     def replay(self, session: Session) -> None:
-        """Raise what answers a key that has its reply, or was used for another request; claim nothing.
-
-        For use-cases that need others before they claim: a reply is given again whatever they say by now.
-        """
+        """Raise what answers a key that has its reply, or was used for another request; claim nothing."""
         if self.key is None:
             return
         with transaction(session) as here:

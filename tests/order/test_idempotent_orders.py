@@ -242,3 +242,17 @@ def test_holding_a_claim_keeps_others_from_taking_it_over(shop: Shop, buyer: Per
         shop.rows("UPDATE idempotency_keys SET owner = gen_random_uuid() WHERE user_id = :u", u=buyer.user_id)
         with pytest.raises(ClaimLost), transaction(session) as here:
             once.hold(here)
+
+
+@pytest.mark.parametrize("path", ["pay", "refund"])
+def test_a_used_key_is_refused_before_the_order_is_looked_for(shop: Shop, admin: Person, tea: int, path: str):
+    admin.order((tea, 1), key="k")
+    unknown = f"/orders/{uuid.uuid4()}/{path}"
+    body = {"method": "sandbox"} if path == "pay" else {"reason": "why"}
+    assert refusal(admin.send("POST", unknown, body, key="k")) == (422, "idempotency_key_reused")
+
+
+def test_a_used_key_is_refused_before_the_method_is_looked_for(shop: Shop, buyer: Person, tea: int):
+    order_id = buyer.order((tea, 1), key="k").json["id"]
+    answer = buyer.send("POST", f"/orders/{order_id}/pay", {"method": "nothing"}, key="k")
+    assert refusal(answer) == (422, "idempotency_key_reused")

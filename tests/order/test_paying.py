@@ -250,4 +250,4 @@ def test_paying_takes_the_same_statements_however_many_lines_there_are(shop: Sho
     order = buyer.ordered(*((shop.products.add(), 1) for _ in range(lines)))
     with shop.statements() as sent:
         assert buyer.pay(order["id"], key="k").status_code == 200
-    assert len(sent) == 14
+    assert len(sent) == 15

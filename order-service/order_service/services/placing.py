@@ -68,7 +68,7 @@ def place_order(session: Session, desk: Desk, once: Once, draft: Draft) -> Order
 
     Whatever interrupts it leaves an intent that its key's next owner goes on with, or that is swept.
     """
-    draft = _with_address(session, desk, once, draft)
+    draft = _with_address(desk, draft)
     intent = _begin(session, desk, once, draft)
     try:
         held = desk.products.reserve(intent.order_id, intent.lines)
@@ -86,11 +86,10 @@ def place_order(session: Session, desk: Desk, once: Once, draft: Draft) -> Order
     return _confirm(session, desk, once, intent, held)
 
 
-def _with_address(session: Session, desk: Desk, once: Once, draft: Draft) -> Draft:
-    """Ask the user service for the address, unless the request has its reply already."""
+def _with_address(desk: Desk, draft: Draft) -> Draft:
+    """Ask the user service for the address, if the buyer chose one."""
     if draft.address_id is None:
         return draft
-    once.replay(session)
     address = desk.users.get_address(draft.user_id, draft.address_id)
     if address is None:
         raise Invalid("address_id", "is none of your addresses")

@@ -1,5 +1,6 @@
 """Gunicorn's worker of threads, which refuses what is no proper request with a problem document too."""
 
+import contextlib
 from typing import Any
 
 import orjson
@@ -21,6 +22,8 @@ REFUSALS = {
 OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 BROKEN = (500, "internal_error", "Something went wrong on our side.")
 
+MOST_DRAINED = 8 * 1024 * 1024
+
 log = get_logger(__name__)
 
 
@@ -33,8 +36,11 @@ class Worker(ThreadWorker):
         app: Any = self.wsgi  # type: ignore[has-type]
 
         def with_body(environ: dict[str, Any], start_response: Any) -> Any:
-            environ["wsgi.input"] = BodyReader(environ["wsgi.input"])
-            return app(environ, start_response)
+            body = environ["wsgi.input"] = BodyReader(environ["wsgi.input"])
+            try:
+                return app(environ, start_response)
+            finally:
+                body.drain()
 
         self.wsgi = with_body
 
@@ -67,6 +73,13 @@ class BodyReader:
         except errors.ParseException as error:
             raise ValueError("the body's chunks can't be read") from error
         return data
+
+    def drain(self) -> None:
+        """Take what the app left unread, within reason: who is still sending would not hear the answer."""
+        left = MOST_DRAINED
+        with contextlib.suppress(OSError, ValueError):
+            while left > 0 and (piece := self.read(min(left, 65536))):
+                left -= len(piece)
 
 
 def write_problem(status: int, code: str, detail: str) -> bytes:

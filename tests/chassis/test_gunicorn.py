@@ -105,6 +105,13 @@ def test_a_body_in_chunks_is_read_to_its_end_or_refused(port: int, body: bytes, 
     assert ask(port, CHUNKED + body)[0] == status
 
 
+@pytest.mark.parametrize("connection", [b"close", b"keep-alive"])
+def test_who_sends_too_much_is_heard_out_and_hears_the_refusal(port: int, connection: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: %s\r\nContent-Length: 6000000\r\n\r\n" % connection
+    for _ in range(5):
+        assert ask(port, head + b"x" * 6000000)[0] == 413
+
+
 def test_a_service_takes_whatever_nginx_lets_through(port: int) -> None:
     [size] = re.findall(r"large_client_header_buffers 4 (\d+)k;", (ROOT / "nginx/nginx.conf").read_text())
     most = int(size) * 1024

@@ -9,12 +9,28 @@ from pydantic.json_schema import models_json_schema
 
 from chassis.api import Api, Route
 from chassis.errors import PROBLEM_JSON, ErrorTable
+from chassis.idempotency import REMEMBERED_REFUSALS
 
 REF = "#/components/schemas/{model}"
 PATH_TYPES = {
     "id": {"type": "integer", "minimum": 1, "maximum": 999999999999999999},
     "uuid": {"type": "string", "format": "uuid"},
     "name": {"type": "string", "pattern": "^[a-z0-9_-]{1,40}$"},
+}
+TEXT: dict[str, Any] = {"type": "string"}
+ANSWER_HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {"description": "The client's own, or one that was made.", "schema": TEXT},
+    "Location": {"description": "Where what was made is.", "schema": TEXT},
+    "ETag": {"description": "The version, for If-None-Match and If-Match.", "schema": TEXT},
+    "WWW-Authenticate": {"description": "How to sign in.", "schema": TEXT},
+    "Retry-After": {
+        "description": "Seconds to wait before trying again.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "Idempotent-Replayed": {
+        "description": "The answer was given before under this key.",
+        "schema": {"type": "string", "const": "true"},
+    },
 }
 KEY_SCHEMA: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
 SECURITY = {
@@ -80,7 +96,7 @@ def build_document(title: str, version: str, apis: Iterable[Api], table: ErrorTa
         "paths": paths,
         "components": {
             "schemas": schemas.get("$defs", {}),
-            "headers": {"RequestId": {"schema": {"type": "string"}}},
+            "headers": ANSWER_HEADERS,
             "securitySchemes": {
                 "accessToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "serviceToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
@@ -107,7 +123,7 @@ def _about(refs: dict[Any, Any]) -> dict[str, dict[str, Any]]:
 def _told(path: str, summary: str, content: dict[str, Any], statuses: Iterable[int]) -> dict[str, Any]:
     answer = {
         "description": summary,
-        "headers": {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}},
+        "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
         "content": content,
     }
     return {
@@ -185,7 +201,7 @@ def _responses(route: Route, refs: dict[Any, Any], table: ErrorTable, has_path: 
     for status, model in route.answers.items():
         response: dict[str, Any] = {
             "description": "Done." if status != 202 else "Taken; it finishes later.",
-            "headers": {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}},
+            "headers": _headers(route, status),
         }
         if model:
             response["content"] = {"application/json": {"schema": refs[(model, "serialization")]}}
@@ -193,10 +209,26 @@ def _responses(route: Route, refs: dict[Any, Any], table: ErrorTable, has_path: 
     for status, codes in sorted(_codes(route, table, has_path).items()):
         responses[str(status)] = {
             "description": ", ".join(f"`{code}`" for code in sorted(codes)),
-            "headers": {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}},
+            "headers": _headers(route, status),
             "content": {PROBLEM_JSON: {"schema": refs[(Problem, "serialization")]}},
         }
     return responses
+
+
+def _headers(route: Route, status: int) -> dict[str, Any]:
+    """Name the headers that an answer of this status may carry."""
+    names = ["X-Request-ID"]
+    if status == 201:
+        names.append("Location")
+    if status in (200, 304) and "If-None-Match" in route.headers:
+        names.append("ETag")
+    if status == 401:
+        names.append("WWW-Authenticate")
+    if status in (429, 503) or (status == 409 and route.idempotent):
+        names.append("Retry-After")
+    if route.idempotent and (status < 300 or status in REMEMBERED_REFUSALS):
+        names.append("Idempotent-Replayed")
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _codes(route: Route, table: ErrorTable, has_path: bool) -> dict[int, set[str]]:

@@ -162,6 +162,9 @@ def test_the_document_names_every_route_and_refusal(app: Flask, client: FlaskCli
     }
     assert "text_refused" in create["responses"]["409"]["description"]
     assert create["requestBody"]["required"]
+    assert {"Location", "Idempotent-Replayed"} <= set(create["responses"]["201"]["headers"])
+    assert "WWW-Authenticate" in create["responses"]["401"]["headers"]
+    assert "Retry-After" in create["responses"]["503"]["headers"]
     assert not document["paths"]["/api/v1/touch"]["post"]["requestBody"]["required"]
 
 

@@ -107,7 +107,9 @@ def create_service(
     edge = Chassis(settings, db, client, gate, {**COMMON_ERRORS, **error_table}, apis)
     app.extensions["edge"] = edge
     _handle_errors(app, edge)
-    init_metrics(app, read_gauges(app, db))
+    # A service may add its own.
+    app.extensions["gauges"] = read_gauges(app, db)
+    init_metrics(app, app.extensions["gauges"])
     for api in apis:
         api.register(app)
     _serve_about(app, edge)

@@ -9,6 +9,7 @@ from chassis.service import create_service
 from chassis.worker import Job, WorkerPlan
 from order_service import routes
 from order_service.clients import ProductService, UserService
+from order_service.commands import register_commands
 from order_service.config import Settings
 from order_service.errors import ERROR_TABLE
 from order_service.models import db
@@ -17,6 +18,7 @@ from order_service.payments.sandbox import Sandbox
 from order_service.services.abandoning import release_reservations, sweep_intents
 from order_service.services.desk import Desk
 from order_service.services.expiry import expire_orders
+from order_service.services.reconciling import DriftWatch, last_drift
 from order_service.services.refunds import finish_refunds
 from order_service.services.settling import settle_payments
 from order_service.services.webhooks import purge_webhooks
@@ -29,6 +31,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     desk = make_desk(settings)
     app.extensions["desk"] = desk
     app.extensions["worker"] = WorkerPlan(jobs=make_jobs(desk))
+    app.extensions["gauges"]["reconcile_drift"] = (
+        None,
+        "Differences that the last reconciliation found.",
+        lambda: last_drift(db.session),
+    )
+    register_commands(app)
     return app
 
 
@@ -52,6 +60,7 @@ def make_jobs(desk: Desk) -> list[Job]:
         Job("expire orders", 1, expire_orders),
         Job("settle payments", 1, partial(settle_payments, desk=desk)),
         Job("finish refunds", 1, partial(finish_refunds, desk=desk)),
+        Job("reconcile", 600, DriftWatch(desk)),
         Job("purge idempotency keys", 10, purge_keys),
         Job("purge webhooks", 60, purge_webhooks),
     ]

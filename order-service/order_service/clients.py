@@ -68,6 +68,17 @@ class Product(BaseModel):
         return self.price
 
 
+class Books(BaseModel):
+    """What the product service's books say of a product."""
+
+    product_id: int
+    stock: int
+    delivered: int
+    returned: int
+    held: int
+    sold: int
+
+
 class _Reservation(BaseModel):
     items: list[ReservedItem]
 
@@ -87,6 +98,10 @@ class _Address(BaseModel):
 
 class _Products(BaseModel):
     items: list[Product]
+
+
+class _BooksPage(BaseModel):
+    items: list[Books]
 
 
 class Peer:
@@ -184,6 +199,12 @@ class ProductService(Peer):
         return {
             product.product_id: product for product in self._read(status, (200,), answer, _Products).items
         }
+
+    def read_books(self, *, after: int, limit: int) -> list[Books]:
+        """Return the books of the products that follow an id, by id."""
+        path = f"/internal/v1/books?after={after}&limit={limit}"
+        status, answer = self._call("GET", path, "books.read", None)
+        return self._read(status, (200,), answer, _BooksPage).items
 
 
 class UserService(Peer):

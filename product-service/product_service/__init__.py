@@ -20,7 +20,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         db,
         apis=APIS,
         error_table=ERROR_TABLE,
-        peers={"order-service": Peer.of(settings.order_product_key, "reservations.write", "products.read")},
+        peers={
+            "order-service": Peer.of(
+                settings.order_product_key, "reservations.write", "products.read", "books.read"
+            )
+        },
         import_name=__name__,
     )
     app.extensions["worker"] = WorkerPlan(consumers=[ORDER_EVENTS])

@@ -244,3 +244,27 @@ class OfferList(View):
     """The products that are known of those asked for."""
 
     items: list[OfferView]
+
+
+class BooksQuery(Query):
+    """Which products' books."""
+
+    after: int = Field(default=0, ge=0, le=MAX_ID)
+    limit: int = Field(default=100, ge=1, le=500)
+
+
+class BooksView(View):
+    """A product's books: stock = delivered + returned - held - sold."""
+
+    product_id: int
+    stock: int
+    delivered: int
+    returned: int
+    held: int
+    sold: int
+
+
+class BooksList(View):
+    """The books of some products, by id."""
+
+    items: list[BooksView]

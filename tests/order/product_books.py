@@ -1,11 +1,13 @@
 """A product service with books of its own, over real HTTP: what the order service may rely on, and faults."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import orjson
@@ -27,6 +29,10 @@ class Product:
     stock: int = 100
     status: str = "active"
     name: str = "龙井茶 Longjing"
+    delivered: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.delivered = self.stock
 
     def show(self, product_id: int) -> dict[str, Any]:
         """Return the common part of every answer."""
@@ -39,6 +45,7 @@ class ProductBooks:
 
     products: dict[int, Product] = field(default_factory=dict)
     reservations: dict[str, Any] = field(default_factory=dict)
+    sold: set[str] = field(default_factory=set)
     calls: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     before: dict[str, Callable[[str], int | None]] = field(default_factory=dict)
@@ -103,6 +110,31 @@ class ProductBooks:
         """Return what is held for an order."""
         return {line["product_id"]: line["quantity"] for line in self._held(order_id)}
 
+    def sell(self, order_id: str) -> None:
+        """Hear that an order is paid."""
+        self.sold.add(order_id)
+
+    def read_books(self, after: int, limit: int) -> tuple[int, Any]:
+        """Show the books of the products that follow an id."""
+        with self.lock:
+            ids = sorted(i for i in self.products if i > after)[:limit]
+            kept: Counter[tuple[int, bool]] = Counter()
+            for order_id in self.reservations:
+                for product_id, quantity in self.holds(order_id).items():
+                    kept[product_id, order_id in self.sold] += quantity
+            items = [
+                {
+                    "product_id": i,
+                    "stock": self.products[i].stock,
+                    "delivered": self.products[i].delivered,
+                    "returned": 0,
+                    "held": kept[i, False],
+                    "sold": kept[i, True],
+                }
+                for i in ids
+            ]
+            return 200, {"items": items}
+
     def address(self, user_id: int, address_id: int) -> tuple[int, Any]:
         """Show an address of a user, as the user service does."""
         address = self.addresses.get((user_id, address_id))
@@ -132,6 +164,7 @@ TOKENS = {
     "reserve": ("product-service", KEY, "reservations.write"),
     "release": ("product-service", KEY, "reservations.write"),
     "lookup": ("product-service", KEY, "products.read"),
+    "books": ("product-service", KEY, "books.read"),
     "address": ("user-service", USER_KEY, "addresses.read"),
 }
 
@@ -146,6 +179,11 @@ def make_server(books: ProductBooks) -> ThreadingHTTPServer:
         def do_GET(self) -> None:
             if self.path == "/.well-known/jwks.json":
                 self.answer(200, books.key_set)
+                return
+            if self.path.startswith("/internal/v1/books?"):
+                query = parse_qs(urlsplit(self.path).query)
+                after, limit = int(query["after"][0]), int(query["limit"][0])
+                self.act("books", "", lambda: books.read_books(after, limit))
                 return
             before, users, user_id, addresses, address_id = self.path.rsplit("/", 4)
             assert (before, users, addresses) == ("/internal/v1", "users", "addresses")

@@ -124,5 +124,10 @@ def test_the_books_hold_after_a_storm_with_an_unreliable_product_service(own_sho
         at_once(*[lambda s=seed: shop_around(own_shop, s, products) for seed in range(1, 9)])
     come_to_rest(own_shop)
     check_the_books(own_shop, products)
+    for row in own_shop.rows("SELECT subject FROM events WHERE type = 'order.paid'"):
+        own_shop.products.sell(row.subject)
+    own_shop.age(10, orders="updated_at")
+    reconciled = own_shop.app.test_cli_runner().invoke(args=["reconcile", "--settle", "0"])
+    assert (reconciled.output, reconciled.exit_code) == ("drift 0\n", 0)
     statuses = {row.status for row in own_shop.rows("SELECT DISTINCT status FROM orders")}
     assert {"abandoned", "pending", "paid", "shipped", "cancelled"} <= statuses

@@ -198,6 +198,7 @@ def test_the_worker_runs_every_job(own_shop: Shop):
         "expire orders",
         "settle payments",
         "finish refunds",
+        "reconcile",
         "purge idempotency keys",
         "purge webhooks",
     }

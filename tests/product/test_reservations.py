@@ -204,6 +204,7 @@ def test_a_lookup_has_at_most_a_hundred_ids(shop):
         ("POST", "/reservations", "products.read"),
         ("DELETE", "/reservations/0d3d38e7-4866-4d61-9145-46738f791548", "products.read"),
         ("POST", "/products/lookup", "reservations.write"),
+        ("GET", "/books", "products.read"),
     ],
 )
 def test_the_internal_routes_want_the_peers_token_with_their_scope(shop, bearer, method, path, scope):

@@ -41,6 +41,8 @@ class OrderItem(db.Model):  # type: ignore[name-defined]
     """One line of an order, with the name and price of the moment."""
 
     __tablename__ = "order_items"
+    # The books of a product are compared with the product service's.
+    __table_args__ = (Index(None, "product_id"),)
 
     order_id: Mapped[UUID] = mapped_column(ForeignKey("orders.id"), primary_key=True)
     product_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)

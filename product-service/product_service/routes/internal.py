@@ -4,8 +4,8 @@ from uuid import UUID
 
 from chassis.api import Answer, Api
 from product_service.errors import InsufficientStock, ReservationReleased
-from product_service.schemas import LookupIn, OfferList, ReservationIn, ReservationView
-from product_service.services import db, reservations
+from product_service.schemas import BooksList, BooksQuery, LookupIn, OfferList, ReservationIn, ReservationView
+from product_service.services import books, db, reservations
 
 api = Api("internal", prefix="/internal/v1")
 
@@ -42,3 +42,9 @@ def release(order_id: UUID) -> Answer:
 def look_up(body: LookupIn) -> object:
     """Tell today's name, price and availability of the products that are known."""
     return {"items": reservations.look_up(db.session, body.ids)}
+
+
+@api.get("/books", who="service", scope="books.read", query=BooksQuery, answers={200: BooksList})
+def read_books(query: BooksQuery) -> object:
+    """Tell what the ledger and the reservations say of the products that follow an id."""
+    return {"items": books.read_books(db.session, after=query.after, limit=query.limit)}

@@ -1,0 +1,239 @@
+"""Whether the books agree: the product service's with the orders, the orders with their payments.
+
+Nothing is changed here. Everything is read in pages, so that no statement and no call of the job lasts long.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from chassis.db import transaction
+from chassis.status import WorkerStatus
+from order_service.clients import Books
+from order_service.services.desk import Desk
+
+PRODUCTS_AT_ONCE = 500
+ORDERS_AT_ONCE = 5000
+SETTLE_SECONDS = 5.0
+STATUS_NAME = "drift"
+NO_LIMIT = 2**63 - 1
+FIRST_ID = "00000000-0000-0000-0000-000000000000"
+
+# `moving` pieces are on their way from one column to another, or in and out of the books: those of intents
+# and unfinished releases, and of orders that changed so recently that their event may not be applied.
+_OUR_BOOKS = text(
+    """
+    WITH unfinished AS (
+        SELECT requested FROM orders WHERE status = 'reserving'
+        UNION ALL
+        SELECT requested FROM orders JOIN releases ON order_id = id
+    ), pieces AS (
+        SELECT product_id, quantity, status, updated_at > now() - interval '2 seconds' AS moving
+        FROM order_items JOIN orders ON id = order_id
+        WHERE product_id > :after AND product_id <= :last
+        UNION ALL
+        SELECT CAST(line ->> 'product_id' AS bigint), CAST(line ->> 'quantity' AS bigint), 'none', true
+        FROM unfinished, jsonb_array_elements(requested) AS line
+    )
+    SELECT product_id,
+           coalesce(sum(quantity) FILTER (WHERE status = 'pending'), 0) AS held,
+           coalesce(sum(quantity) FILTER (WHERE status IN ('paid', 'shipped', 'completed')), 0) AS sold,
+           coalesce(sum(quantity) FILTER (WHERE moving), 0) AS moving
+    FROM pieces WHERE product_id > :after AND product_id <= :last
+    GROUP BY product_id
+    """
+)
+
+_LAST_OF_PAGE = text("SELECT id FROM orders WHERE id > :after ORDER BY id OFFSET :skip LIMIT 1")
+
+# `paying`: payments whose money came in time, `kept`: those of which something neither went back nor will.
+_MONEY = text(
+    """
+    SELECT orders.id, orders.status, count(payments.id) FILTER (WHERE NOT late) AS paying,
+           count(payments.id) FILTER (WHERE amount > refunded_amount + refunding_amount) AS kept
+    FROM orders LEFT JOIN payments ON order_id = orders.id
+        AND payments.status IN ('captured', 'refunding', 'partially_refunded', 'refunded')
+    WHERE orders.id > :after AND (CAST(:last AS uuid) IS NULL OR orders.id <= :last)
+    GROUP BY orders.id
+    HAVING orders.status IN ('paid', 'shipped', 'completed')
+            AND count(payments.id) FILTER (WHERE NOT late) = 0
+        OR count(payments.id) FILTER (WHERE amount > refunded_amount + refunding_amount)
+            > CASE WHEN orders.status = 'cancelled' THEN 0 ELSE 1 END
+    ORDER BY orders.id
+    """
+)
+
+_ANOMALIES = text("SELECT * FROM payment_anomalies ORDER BY id")
+
+# A later refund of as much makes good for one that was refused.
+_REFUSED = text(
+    """
+    SELECT id, order_id, amount FROM refunds AS refused
+    WHERE status = 'refused' AND NOT EXISTS (
+        SELECT FROM refunds AS later
+        WHERE later.payment_id = refused.payment_id AND later.created_at > refused.created_at
+            AND later.amount >= refused.amount AND later.status <> 'refused'
+    )
+    ORDER BY id
+    """
+)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Something that doesn't agree; it is the same one when it is off by as much."""
+
+    subject: str
+    kind: str
+    by: int = 0
+    told: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.told or self.kind}"
+
+
+Search = Generator[None, None, list[Drift]]
+
+
+def find_drift(session: Session, desk: Desk, settle_seconds: float = SETTLE_SECONDS) -> Search:
+    """Look, and look again some seconds later: what is the same then is returned. Yields between pages."""
+    first = yield from _look(session, desk)
+    if not first:
+        return []
+    time.sleep(settle_seconds)
+    yield
+    seen = set(first)
+    again = yield from _look(session, desk)
+    return [drift for drift in again if drift in seen]
+
+
+def reconcile(session: Session, desk: Desk, settle_seconds: float) -> list[Drift]:
+    """Return what doesn't agree."""
+    search = find_drift(session, desk, settle_seconds)
+    while True:
+        try:
+            next(search)
+        except StopIteration as end:
+            found: list[Drift] = end.value
+            return found
+
+
+class DriftWatch:
+    """The periodic job: one page a call, and the number in `worker_status` at the end."""
+
+    def __init__(self, desk: Desk, settle_seconds: float = SETTLE_SECONDS) -> None:
+        self._desk, self._settle_seconds = desk, settle_seconds
+        self._search: Search | None = None
+
+    def __call__(self, session: Session) -> bool:
+        """Read a page; tell whether there is more."""
+        search = self._search or find_drift(session, self._desk, self._settle_seconds)
+        # After a failure it begins anew.
+        self._search = None
+        try:
+            next(search)
+        except StopIteration as end:
+            note_drift(session, len(end.value))
+            return False
+        self._search = search
+        return True
+
+
+def note_drift(session: Session, count: int) -> None:
+    """Write the number down for the HTTP processes."""
+    told = {"value": str(count), "updated_at": func.now()}
+    statement = insert(WorkerStatus).values(name=STATUS_NAME, **told)
+    with transaction(session) as here:
+        here.execute(statement.on_conflict_do_update(index_elements=["name"], set_=told))
+
+
+def last_drift(session: Session) -> dict[str, float]:
+    """Return the number of the last run; nothing before the first, nor while the database is away."""
+    try:
+        with transaction(session) as here:
+            value = here.scalar(select(WorkerStatus.value).where(WorkerStatus.name == STATUS_NAME))
+    except SQLAlchemyError:
+        return {}
+    return {} if value is None else {"": float(value)}
+
+
+def _look(session: Session, desk: Desk) -> Search:
+    found: list[Drift] = []
+    for drifts in (_product_pages(session, desk), _money_pages(session)):
+        for page in drifts:
+            found += page
+            yield
+    return found + _to_look_at(session)
+
+
+def _product_pages(session: Session, desk: Desk) -> Iterator[list[Drift]]:
+    after = 0
+    while after < NO_LIMIT:
+        # Theirs first: what an order does meanwhile shows in ours as moving.
+        books = desk.products.read_books(after=after, limit=PRODUCTS_AT_ONCE)
+        last = books[-1].product_id if len(books) == PRODUCTS_AT_ONCE else NO_LIMIT
+        with transaction(session) as here:
+            ours = {row.product_id: row for row in here.execute(_OUR_BOOKS, {"after": after, "last": last})}
+        found = [drift for one in books for drift in _compare(one, ours.pop(one.product_id, None))]
+        # Lines of products that the product service doesn't know.
+        for product_id, row in sorted(ours.items()):
+            nothing = Books(product_id=product_id, stock=0, delivered=0, returned=0, held=0, sold=0)
+            found += _compare(nothing, row)
+        yield found
+        after = last
+
+
+def _compare(theirs: Books, ours: Any) -> Iterator[Drift]:
+    subject = f"product {theirs.product_id}"
+    expected = theirs.delivered + theirs.returned - theirs.held - theirs.sold
+    if theirs.stock != expected:
+        sums = f"{theirs.delivered} delivered + {theirs.returned} returned - {theirs.held} held"
+        told = f"stock is {theirs.stock}, not {expected} = {sums} - {theirs.sold} sold"
+        yield Drift(subject, "stock", theirs.stock - expected, told)
+    for kind in ("held", "sold"):
+        there, here = getattr(theirs, kind), int(getattr(ours, kind, 0))
+        if abs(there - here) > getattr(ours, "moving", 0):
+            told = f"{there} {kind} in the product service, {here} in the orders"
+            yield Drift(subject, kind, there - here, told)
+
+
+def _money_pages(session: Session) -> Iterator[list[Drift]]:
+    after: Any = FIRST_ID
+    while after is not None:
+        with transaction(session) as here:
+            last = here.scalar(_LAST_OF_PAGE, {"after": after, "skip": ORDERS_AT_ONCE - 1})
+            rows = here.execute(_MONEY, {"after": after, "last": last}).all()
+        yield [drift for row in rows for drift in _judge(row)]
+        after = last
+
+
+def _judge(row: Any) -> Iterator[Drift]:
+    subject = f"order {row.id}"
+    if row.status in ("paid", "shipped", "completed") and not row.paying:
+        yield Drift(subject, f"{row.status} without a captured payment")
+    if row.kept > 1:
+        yield Drift(subject, f"{row.kept} captured payments not refunded")
+    if row.status == "cancelled" and row.kept:
+        yield Drift(subject, "cancelled, and its money neither back nor on its way")
+
+
+def _to_look_at(session: Session) -> list[Drift]:
+    with transaction(session) as here:
+        anomalies = here.execute(_ANOMALIES).all()
+        refused = here.execute(_REFUSED).all()
+    return [
+        *(
+            Drift(
+                f"payment anomaly {row.id}",
+                f"{row.reason}: {row.amount} {row.currency} told as {row.told} of payment {row.payment_id}",
+            )
+            for row in anomalies
+        ),
+        *(Drift(f"refund {row.id}", f"refused: {row.amount} of order {row.order_id}") for row in refused),
+    ]

@@ -1,0 +1,166 @@
+"""Drift between the books is found; the ordinary course of things is none."""
+
+from uuid import uuid4
+
+import pytest
+
+from chassis.errors import DependencyAway
+from order_service.services import reconciling
+from tests.order.shop import Shop
+from tests.order.test_books import PARCEL
+
+
+@pytest.fixture
+def busy(own_shop: Shop) -> tuple[Shop, dict[str, str], int]:
+    """A shop after an ordinary day: an order of each kind, by its kind, and the product that they are of."""
+    shop, tea = own_shop, own_shop.products.add()
+    buyer, admin = shop.person(1), shop.person(2, "admin")
+    orders = {"pending": buyer.ordered((tea, 1))["id"]}
+    orders |= {kind: buyer.bought((tea, 2))["id"] for kind in ("paid", "shipped", "part", "cancelled")}
+    for kind, what, body in (
+        ("shipped", "ship", PARCEL),
+        ("part", "refund", {"amount": "1.00", "reason": "x"}),
+        ("cancelled", "cancel", None),
+    ):
+        assert admin.do(what, orders[kind], body).status_code == 200
+    assert buyer.order((tea, 99)).status_code == 409
+    shop.work("release reservations")
+    deliver(shop)
+    shop.age(10, orders="updated_at")
+    return shop, orders, tea
+
+
+def deliver(shop: Shop) -> None:
+    """Let the product service hear of what happened."""
+    for row in shop.rows("SELECT subject, type FROM events ORDER BY sequence"):
+        if row.type == "order.paid":
+            shop.products.sell(row.subject)
+        elif row.type == "order.cancelled":
+            shop.products.release(row.subject)
+
+
+def run(shop: Shop) -> tuple[int, list[str]]:
+    """Run the command; return its exit status and what it printed."""
+    result = shop.app.test_cli_runner().invoke(args=["reconcile", "--settle", "0"])
+    return result.exit_code, result.output.splitlines()
+
+
+def test_an_ordinary_day_leaves_no_drift(busy):
+    assert run(busy[0]) == (0, ["drift 0"])
+
+
+def test_every_planted_drift_is_found(busy):
+    shop, orders, tea = busy
+    shop.products.products[tea].stock += 5
+    shop.rows("UPDATE payments SET status = 'failed' WHERE order_id = :o", o=orders["paid"])
+    shop.rows(
+        "UPDATE payments SET status = 'captured', refunded_amount = 0 WHERE order_id = :o",
+        o=orders["cancelled"],
+    )
+    shop.rows("UPDATE refunds SET status = 'refused' WHERE order_id = :o", o=orders["part"])
+    shop.rows(
+        "INSERT INTO payments SELECT (jsonb_populate_record(payments, jsonb_build_object('id', :new))).*"
+        " FROM payments WHERE order_id = :o",
+        o=orders["shipped"],
+        new=str(uuid4()),
+    )
+    shop.rows(
+        "INSERT INTO payment_anomalies"
+        " (payment_id, method, reason, source, told, amount, currency, created_at)"
+        " VALUES (:p, 'sandbox', 'unknown_payment', 'books', 'captured', 7, 'CNY', now())",
+        p=str(uuid4()),
+    )
+    status, lines = run(shop)
+    text = "\n".join(lines)
+    assert status == 1
+    assert lines[-1] == "drift 6"
+    for expected in (
+        f"product {tea}: stock is 98, not 93 = 100 delivered + 0 returned - 1 held - 6 sold",
+        f"order {orders['paid']}: paid without a captured payment",
+        f"order {orders['cancelled']}: cancelled, and its money neither back nor on its way",
+        f"order {orders['shipped']}: 2 captured payments not refunded",
+        f"refused: 1.00 of order {orders['part']}",
+        "unknown_payment: 7.00 CNY told as captured",
+    ):
+        assert expected in text
+
+
+def test_orders_that_the_product_service_never_heard_of_are_drift(busy):
+    shop, orders, tea = busy
+    shop.products.sold.discard(orders["paid"])
+    shop.rows("UPDATE order_items SET product_id = 77 WHERE order_id = :o", o=orders["pending"])
+    assert run(shop) == (
+        1,
+        [
+            f"product {tea}: 3 held in the product service, 0 in the orders",
+            f"product {tea}: 4 sold in the product service, 6 in the orders",
+            "product 77: 0 held in the product service, 1 in the orders",
+            "drift 3",
+        ],
+    )
+
+
+@pytest.mark.parametrize("how", ["reserving", "abandoned"])
+def test_intents_and_unfinished_releases_are_no_drift(busy, how):
+    shop, orders, _ = busy
+    shop.rows("DELETE FROM order_items WHERE order_id = :o", o=orders["pending"])
+    shop.rows("UPDATE orders SET status = :s WHERE id = :o", o=orders["pending"], s=how)
+    if how == "abandoned":
+        assert run(shop)[0] == 1
+        shop.rows("INSERT INTO releases VALUES (:o, 0, now())", o=orders["pending"])
+    assert run(shop) == (0, ["drift 0"])
+
+
+def test_what_is_gone_at_the_second_look_is_no_drift(busy, monkeypatch):
+    shop, orders, _ = busy
+    shop.products.sold.discard(orders["paid"])
+    monkeypatch.setattr(reconciling.time, "sleep", lambda _: deliver(shop))
+    assert run(shop) == (0, ["drift 0"])
+
+
+def test_everything_is_compared_in_pages(busy, monkeypatch):
+    shop, orders, _ = busy
+    monkeypatch.setattr(reconciling, "PRODUCTS_AT_ONCE", 2)
+    monkeypatch.setattr(reconciling, "ORDERS_AT_ONCE", 2)
+    for _ in range(4):
+        shop.products.add()
+    assert run(shop) == (0, ["drift 0"])
+    shop.products.products[5].stock += 1
+    shop.rows("DELETE FROM refunds")
+    shop.rows("DELETE FROM payments WHERE order_id = :o", o=orders["part"])
+    assert run(shop)[1][-1] == "drift 2"
+
+
+def test_without_the_product_service_nothing_is_told(busy):
+    shop, _, _ = busy
+    shop.products.before["books"] = lambda _: 500
+    assert run(shop) == (2, ["the product service is away"])
+
+
+def test_the_worker_counts_the_drift_and_the_metric_shows_it(busy, monkeypatch):
+    shop, _, tea = busy
+    monkeypatch.setattr(reconciling.time, "sleep", lambda _: None)
+    metric = lambda: shop.app.test_client().get("/metrics").text  # noqa: E731
+    assert "\nreconcile_drift " not in metric()
+    shop.work("reconcile")
+    assert "\nreconcile_drift 0.0\n" in metric()
+    shop.products.products[tea].stock += 1
+    shop.work("reconcile")
+    assert "\nreconcile_drift 1.0\n" in metric()
+
+
+def test_the_worker_begins_anew_after_a_failure(busy):
+    shop, _, _ = busy
+    with shop.session() as session:
+        watch = reconciling.DriftWatch(shop.desk, settle_seconds=0)
+        assert watch(session)
+        shop.products.before["books"] = lambda _: 500
+        shop.products.products[1].stock += 1
+        while watch(session):
+            pass
+        with pytest.raises(DependencyAway):
+            watch(session)
+        shop.products.before.clear()
+        while watch(session):
+            pass
+        assert reconciling.last_drift(session) == {"": 1.0}

@@ -41,6 +41,8 @@ class Notification(Model):
         CheckConstraint("status IN ('queued', 'sending', 'sent', 'failed', 'suppressed')", name="status"),
         Index("ix_notifications_user", "user_id", "id"),
         Index("ix_notifications_status", "status", "id"),
+        Index("ix_notifications_event_type", "event_type", "id"),
+        Index("ix_notifications_channel", "channel", "id"),
         Index("ix_notifications_due", "next_attempt_at", postgresql_where=text("status = 'queued'")),
         Index("ix_notifications_claimed", "claimed_at", postgresql_where=text("status = 'sending'")),
     )

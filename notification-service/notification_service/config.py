@@ -45,9 +45,9 @@ class Settings(ServiceSettings):
     @field_validator("mail_from")
     @classmethod
     def has_an_address(cls, value: str) -> str:
-        """Accept `shop@example.com` and `Shop <shop@example.com>`."""
+        """Accept `shop@example.com`, and a name around it where the environment may hold spaces."""
         if "@" not in parseaddr(value)[1] or not value.isprintable():
-            raise ValueError("must be an e-mail address, such as Shop <shop@example.com>")
+            raise ValueError("must be an e-mail address, such as shop@example.com")
         return value
 
     @property

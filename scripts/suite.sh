@@ -7,6 +7,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# A container's state with its health or, when it has ended, its exit code; then its name.
+STATE='{{.State.Status}}:{{if eq .State.Status "exited"}}{{.State.ExitCode}}{{else if .State.Health}}{{.State.Health.Status}}{{end}} {{.Name}}'
+
 die() {
     echo "$*" >&2
     exit 1
@@ -84,8 +87,30 @@ up() {
         scripts/packages.sh
         plain up
     fi
-    compose up -d --build --wait
+    if [[ $(compose up --help 2>&1) == *--wait* ]]; then
+        compose up -d --build --wait
+    else
+        compose up -d --build
+        wait_until_well
+    fi
     docker_urls
+}
+
+# What --wait does, for a Compose older than 2.1.1.
+wait_until_well() {
+    local containers states unwell="" deadline=$((SECONDS + ${WAIT_SECONDS:-300}))
+    containers=$(compose ps -aq)
+    while true; do
+        # Unquoted on purpose: one word a container.
+        # shellcheck disable=SC2086
+        states=$(docker inspect --format "$STATE" $containers)
+        unwell=$(grep -vE '^(running:(healthy)?|exited:0) ' <<<"$states" || true)
+        [ -n "$unwell" ] || return 0
+        [ "$SECONDS" -lt "$deadline" ] || break
+        sleep 2
+    done
+    # shellcheck disable=SC2086
+    die "Not everything is well after ${WAIT_SECONDS:-300} s:" $unwell
 }
 
 status() { if [ "$mode" = plain ]; then plain status; else compose ps; fi; }

@@ -18,6 +18,16 @@ COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["servi
 # Set where there is no image that would set it.
 PLAIN_ONLY = {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "FLASK_SKIP_DOTENV", "HOME", "LANG", "TZ", "TMPDIR"}
 
+# Its Compose knows no --wait.
+FAKE_DOCKER = """\
+#!/bin/sh
+case "$*" in
+    "compose up --help") echo "--detach" ;;
+    "compose ps -aq") echo one two ;;
+    inspect*) printf '%b' "$STATES" ;;
+esac
+"""
+
 
 def filled() -> Settings:
     """Return the example's settings with a value for each empty one."""
@@ -108,3 +118,17 @@ def test_the_first_command_copies_the_example(clone: Path) -> None:
     suite(clone, "reset")
     assert (clone / ".env").read_text() == (REPOSITORY / ".env.example").read_text()
     assert (clone / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_older_compose_is_waited_for(clone: Path) -> None:
+    (clone / "bin").mkdir()
+    (clone / "bin/docker").write_text(FAKE_DOCKER)
+    (clone / "bin/docker").chmod(0o755)
+    older = {"PATH": f"{clone}/bin:{os.environ['PATH']}", "MODE": "docker", "WAIT_SECONDS": "0"}
+    well = suite(clone, "up", STATES="running:healthy /one\\nexited:0 /setup\\nrunning: /two\\n", **older)
+    assert (well.returncode, well.stderr) == (0, "")
+    unwell = suite(
+        clone, "up", STATES="running:healthy /one\\nrunning:unhealthy /two\\nexited:1 /setup\\n", **older
+    )
+    assert unwell.returncode == 1
+    assert "running:unhealthy /two exited:1 /setup" in unwell.stderr

@@ -128,6 +128,13 @@ restart() {
     if [ "$mode" = plain ]; then plain restart "$1"; else compose restart "$1"; fi
 }
 
+run() {
+    [ $# -ge 2 ] || die "Usage: scripts/service.sh SERVICE COMMAND …, such as scripts/service.sh order-service flask outbox"
+    if [ "$mode" = plain ]; then plain run "$@"; fi
+    # Without a terminal Compose would refuse to give the command one.
+    if [ -t 0 ]; then compose exec "$@"; else compose exec -T "$@"; fi
+}
+
 reset() {
     if [ "${YES:-}" != 1 ]; then
         read -r -p "Delete all data and logs of the shop? Type yes: " answer || true
@@ -147,6 +154,11 @@ case $command in
         settings
         choose_mode
         "$command" "${2:-}"
+        ;;
+    run) # scripts/service.sh
+        settings
+        choose_mode
+        run "${@:2}"
         ;;
     *) die "Usage: scripts/suite.sh up|down|status|logs|url|restart|reset [PROCESS]" ;;
 esac

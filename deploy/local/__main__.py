@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from deploy.local import addresses
+from deploy.local import accounts, addresses
 from deploy.local.errors import SetupError
 from deploy.local.layout import Layout
 from deploy.local.services import service_of
@@ -24,9 +24,13 @@ def read_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--root", type=Path, default=SOURCE, help="the folder that gets data/ and logs/")
     parser.add_argument("--env", type=Path, help="the settings, instead of ROOT/.env")
-    parser.add_argument("command", choices=sorted(COMMANDS))
-    parser.add_argument("process", nargs="?", help="for start, stop, restart and logs")
-    return parser.parse_args()
+    parser.add_argument("command", choices=sorted((*COMMANDS, RUN)))
+    parser.add_argument("process", nargs="?", help="for start, stop, restart, logs and run")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help="for run: the command")
+    arguments = parser.parse_args()
+    if (arguments.command == RUN) != bool(arguments.words):
+        parser.error(f"{RUN} needs a process and a command, and nothing else takes one")
+    return arguments
 
 
 def load_suite(root: Path, env: Path | None = None) -> Suite:
@@ -99,6 +103,17 @@ def forget(suite: Suite, _: str | None) -> None:
     print("Data and logs are deleted.")
 
 
+def run(suite: Suite, process: str, words: list[str]) -> None:
+    """Become a command that runs as a service's process does."""
+    program = suite.beside(process, words)
+    os.chdir(program.directory)
+    accounts.become(program.owner)
+    try:
+        os.execvpe(program.command[0], program.command, program.environment)
+    except FileNotFoundError:
+        raise SetupError(f"There is no command {program.command[0]}.") from None
+
+
 def _named(process: str | None) -> str:
     if not process:
         raise SetupError("Name a process: make restart SERVICE=order-service; make status lists them.")
@@ -110,6 +125,7 @@ def _demand_running(suite: Suite) -> None:
         raise SetupError("The suite does not run; start it with make up.")
 
 
+RUN = "run"
 COMMANDS = {
     command.__name__: command for command in (up, url, down, status, logs, start, stop, restart, forget)
 }
@@ -120,7 +136,11 @@ def main() -> int:
     os.umask(0o022)
     arguments = read_arguments()
     try:
-        COMMANDS[arguments.command](load_suite(arguments.root, arguments.env), arguments.process)
+        suite = load_suite(arguments.root, arguments.env)
+        if arguments.command == RUN:
+            run(suite, arguments.process, arguments.words)
+        else:
+            COMMANDS[arguments.command](suite, arguments.process)
     except SetupError as error:
         print(error, file=sys.stderr)
     except OSError as error:

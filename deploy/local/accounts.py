@@ -84,6 +84,14 @@ def identity(owner: Account) -> dict[str, Any]:
     return {"user": owner.uid, "group": owner.gid, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
+def become(owner: Account) -> None:
+    """Turn this process into one of `owner`; only root may choose."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(owner.gid)
+        os.setuid(owner.uid)
+
+
 def run_as(
     owner: Account,
     command: Sequence[str],

@@ -1,10 +1,11 @@
 """The processes of the four services: the same commands as in Compose, with the same settings."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.local import accounts
+from deploy.local.errors import SetupError
 from deploy.local.layout import Layout
 from deploy.local.programs import Program, base_environment
 from deploy.local.settings import Settings
@@ -143,3 +144,12 @@ def service_programs(settings: Settings, place: Place) -> list[Program]:
         for service in SERVICES
         for name, (command, *arguments) in commands(service).items()
     ]
+
+
+def beside(programs: Sequence[Program], process: str, command: Sequence[str]) -> Program:
+    """Describe `command` with the user, the folder and the settings of one of these processes."""
+    for program in programs:
+        if program.name == process:
+            return replace(program, command=tuple(command))
+    names = ", ".join(program.name for program in programs)
+    raise SetupError(f"There is no service {process}; there are {names}.")

@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from deploy.local.postgres import Postgres
 from deploy.local.programs import Program
 from deploy.local.rabbitmq import RabbitMQ
 from deploy.local.redis import Redis
-from deploy.local.services import SERVICES, Place, health_question, mail_catcher, service_programs
+from deploy.local.services import SERVICES, Place, beside, health_question, mail_catcher, service_programs
 from deploy.local.settings import Settings
 from deploy.local.supervisor import Supervisor
 from deploy.local.venv import ready_venv
@@ -92,13 +92,23 @@ class Suite:
             return {}
         return dict(json.loads(record.read_text()))
 
+    def beside(self, process: str, command: Sequence[str]) -> Program:
+        """Describe `command` as what runs next to a running service's process."""
+        ports = self.known_ports()
+        if not ports:
+            raise SetupError("The suite does not run; start it with make up.")
+        code, venv = self.supervisor.origin(f"{SERVICES[0]}-service")
+        place = Place(self.layout, ports, code, venv, self._public_url(ports))
+        return beside(service_programs(self.settings, place), process, command)
+
     def _place(self) -> Place:
         venv = ready_venv(self.layout.source, self.layout.source / "deploy/local/requirements.txt")
         code = release.copy_code(self.layout.source, self.layout.run / "code")
+        return Place(self.layout, self.ports, code, venv, self._public_url(self.ports))
+
+    def _public_url(self, ports: Mapping[str, int]) -> str:
         public = self.settings.get("PUBLIC_URL", LOCAL_SHOP)
-        if public == LOCAL_SHOP:
-            public = addresses.url("http", self.ports["HTTP_PORT"])
-        return Place(self.layout, self.ports, code, venv, public)
+        return addresses.url("http", ports["HTTP_PORT"]) if public == LOCAL_SHOP else public
 
     def _prepare_servers(self, place: Place) -> list[Program]:
         redis = Redis(self.layout.data / "redis", self.ports["REDIS_PORT"], self.settings["REDIS_PASSWORD"])

@@ -163,6 +163,14 @@ class Supervisor:
         """Return one entry a program: name, statename, pid, start, now, …"""
         return list(self._ask("getAllProcessInfo"))
 
+    def origin(self, name: str) -> tuple[Path, Path]:
+        """Return the release's folder and the virtual environment that a service's program runs from."""
+        for entry in self._ask("getAllConfigInfo"):
+            if entry["name"] == name:
+                executable = shlex.split(entry["command"])[len(DIE_WITH_PARENT) + 2]
+                return Path(entry["directory"]).parent, Path(executable).parents[1]
+        raise SetupError(f"There is no process {name}; make status lists them.")
+
     def shut_down(self) -> None:
         """Stop the services, then their servers, each all at once, then the supervisor itself."""
         pid = self._ask("getPID")

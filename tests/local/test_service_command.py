@@ -1,0 +1,65 @@
+"""A command beside a service's process: the same folder, settings and user, and clear refusals."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.local import accounts
+from deploy.local.addresses import choose_ports
+from deploy.local.errors import SetupError
+from deploy.local.layout import Layout
+from deploy.local.services import Place, beside, environment, service_programs
+from deploy.local.settings import Settings, read_values
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def own_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the services' user be the caller, who need not have made that user."""
+    monkeypatch.setattr(accounts, "account", lambda _: accounts.caller())
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Return a folder with what the scripts need."""
+    for name in ("scripts", "deploy"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
+    shutil.copy(REPOSITORY / ".env.example", tmp_path)
+    return tmp_path
+
+
+def service(clone: Path, *line: str) -> "subprocess.CompletedProcess[str]":
+    settings = {"PATH": os.environ["PATH"], "MODE": "plain"}
+    command = [str(clone / "scripts/service.sh"), *line]
+    return subprocess.run(command, env=settings, capture_output=True, text=True, check=False, input="")
+
+
+@pytest.mark.usefixtures("own_account")
+def test_a_command_gets_what_the_service_has(tmp_path: Path) -> None:
+    values = read_values(REPOSITORY / ".env.example")
+    settings = Settings({name: value or "x" for name, value in values.items()} | {"HTTP_PORT": "8080"})
+    ports = choose_ports(settings)
+    place = Place(Layout(tmp_path, tmp_path), ports, tmp_path / "code", Path(sys.prefix), "http://localhost")
+    programs = service_programs(settings, place)
+    found = beside(programs, "order-service", ["flask", "outbox"])
+    assert found.command == ("flask", "outbox")
+    assert found.directory == tmp_path / "code/order-service"
+    assert found.environment == environment("order", settings, place)
+    assert found.owner == accounts.caller()
+    with pytest.raises(SetupError, match="no service shop-service; there are user-service, "):
+        beside(programs, "shop-service", ["flask"])
+
+
+def test_a_suite_that_does_not_run_is_said_in_one_sentence(clone: Path) -> None:
+    refusal = service(clone, "order-service", "flask", "outbox", "--limit", "1")
+    assert refusal.returncode == 1
+    assert refusal.stderr == "The suite does not run; start it with make up.\n"
+
+
+def test_a_command_is_asked_for(clone: Path) -> None:
+    assert service(clone, "order-service").stderr.startswith("Usage: ")

@@ -4,13 +4,12 @@ A request passes: who → rate limit → idempotency key → media type and JSON
 """
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 from flask import Blueprint, Flask, Response, current_app, g, request
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from werkzeug.routing import BaseConverter, IntegerConverter
 
 from chassis.auth import Gate, Identity
@@ -23,22 +22,9 @@ from chassis.idempotency import (
     checked_key,
     fingerprint,
 )
-from chassis.money import NumberLiteral
+from chassis.reading import read_body, read_query, read_raw
 
 Who = Literal["anyone", "optional", "user", "admin", "service"]
-M = TypeVar("M", bound=BaseModel)
-
-
-class Body(BaseModel):
-    """A request body: exact JSON types, unknown fields refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Query(BaseModel):
-    """Query parameters: text is converted, unknown ones are ignored."""
-
-    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
 
 class View(BaseModel):
@@ -86,11 +72,6 @@ class Route:
     headers: Sequence[str]
     raw_body: type[BaseModel] | None
     parameters: frozenset[str]
-
-    @property
-    def body_may_be_absent(self) -> bool:
-        """Tell whether the body has no required field."""
-        return self.body is not None and not any(f.is_required() for f in self.body.model_fields.values())
 
 
 class Edge(Protocol):
@@ -200,7 +181,7 @@ def _view(route: Route) -> Callable[..., Response]:
             given["user"] = identity
         key = checked_key(request.headers.get("Idempotency-Key")) if route.idempotent else None
         if route.body is not None:
-            given["body"] = read_body(route)
+            given["body"] = read_body(route.body)
         if route.raw_body is not None:
             given["raw"] = read_raw()
         if route.query is not None:
@@ -298,84 +279,3 @@ def _render(route: Route, status: int, value: Any) -> str | None:
         return None
     view = value if isinstance(value, model) else model.model_validate(value, from_attributes=True)
     return view.model_dump_json()
-
-
-def read_raw() -> bytes:
-    """Return the body's bytes; 413 when there are too many."""
-    raw = request.get_data(cache=False)
-    if request.content_length is None:
-        # Of a body in chunks Werkzeug returns what the limit allows; only who asks for more is refused.
-        request.stream.read(1)
-    return raw
-
-
-def read_body(route: Route) -> BaseModel:
-    """Read and validate the JSON body: 413, 415, 400 `invalid_json` or 422."""
-    assert route.body is not None
-    raw = read_raw()
-    if not raw and not request.is_json:
-        return _validated(route.body, {}, "")
-    if not request.is_json:
-        raise Refusal(415, "unsupported_media_type", "The body must be application/json.")
-    if not raw and route.body_may_be_absent:
-        return _validated(route.body, {}, "")
-    return _validated(route.body, parse_json(raw), "")
-
-
-def parse_body(model: type[M], raw: bytes) -> M:
-    """Parse and validate a body that came as `raw`: 400 `invalid_json` or 422."""
-    return _validated(model, parse_json(raw), "")
-
-
-def parse_json(raw: bytes) -> Any:
-    """Parse JSON as UTF-8, keeping the text of each number that is no integer; 400 `invalid_json`."""
-    try:
-        return json.loads(raw.decode("utf-8"), parse_float=NumberLiteral, parse_constant=_no_constant)
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        raise Refusal(400, "invalid_json", "The body is not valid JSON in UTF-8.") from error
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def read_query(model: type[BaseModel]) -> BaseModel:
-    """Validate the query parameters; the first of each name counts."""
-    known = {name: value for name, value in request.args.items() if name in model.model_fields}
-    return _validated(model, known, "query.")
-
-
-def _validated(model: type[M], data: Any, prefix: str) -> M:
-    errors = [{"field": prefix + where, "message": "must not contain NUL"} for where in nul_fields(data)]
-    # Whatever stands in a cursor, it is for the list itself to refuse.
-    errors = [error for error in errors if error["field"] != "query.cursor"]
-    if not errors:
-        try:
-            return model.model_validate(data)
-        except ValidationError as error:
-            errors = [
-                {"field": prefix + field_name(e["loc"]), "message": e["msg"].removeprefix("Value error, ")}
-                for e in error.errors(include_url=False, include_input=False, include_context=False)
-            ]
-    raise Refusal(422, "validation_error", "The request has invalid values.", errors=errors[:100])
-
-
-def field_name(location: tuple[int | str, ...]) -> str:
-    """Write pydantic's location as the contract does: `items.0.quantity`."""
-    return ".".join(str(part)[:100] for part in location) or "body"
-
-
-def nul_fields(data: Any) -> list[str]:
-    """Return the places of strings with a NUL, which PostgreSQL can't store."""
-    found, rest = [], [("", data)]
-    while rest:
-        where, value = rest.pop()
-        if isinstance(value, str):
-            if "\0" in value:
-                found.append(where or "body")
-        elif isinstance(value, dict):
-            rest += [(f"{where}.{str(k)[:100]}".lstrip("."), v) for k, v in value.items()]
-            rest += [(where, k) for k in value if "\0" in str(k)]
-        elif isinstance(value, list):
-            rest += [(f"{where}.{i}".lstrip("."), v) for i, v in enumerate(value)]
-    return [place.replace("\0", "?") for place in found]

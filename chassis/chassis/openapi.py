@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from chassis.api import Api, Route
 from chassis.errors import PROBLEM_JSON, ErrorTable
 from chassis.idempotency import REMEMBERED_REFUSALS
+from chassis.reading import may_be_absent
 
 REF = "#/components/schemas/{model}"
 PATH_TYPES = {
@@ -159,7 +160,7 @@ def _operation(
             operation["security"].append({})
     if body := route.body or route.raw_body:
         operation["requestBody"] = {
-            "required": not route.body_may_be_absent,
+            "required": route.body is None or not may_be_absent(route.body),
             "content": {"application/json": {"schema": refs[(body, "validation")]}},
         }
     return operation

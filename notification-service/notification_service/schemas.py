@@ -9,7 +9,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from chassis.api import Body, Query, View
+from chassis.api import View
+from chassis.reading import Body, Query
 from notification_service.recipients import PHONE, is_email
 
 Locale = Literal["zh-CN", "en"]

@@ -16,8 +16,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from chassis.api import Body, Query, View
+from chassis.api import View
 from chassis.money import MoneyIn, MoneyOut
+from chassis.reading import Body, Query
 
 MOST_PIECES = 99
 MOST_LINES = 100

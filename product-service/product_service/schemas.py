@@ -9,8 +9,9 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
-from chassis.api import Body, Query, View
+from chassis.api import View
 from chassis.money import MoneyIn, MoneyOut
+from chassis.reading import Body, Query
 
 MAX_INTEGER = 2**31 - 1
 MAX_ID = 10**18 - 1

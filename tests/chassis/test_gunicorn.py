@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 APP = """
 from flask import Flask
 
-from chassis.api import read_raw
+from chassis.reading import read_raw
 
 app = Flask(__name__)
 app.config["MAX_CONTENT_LENGTH"] = 1024 * 1024

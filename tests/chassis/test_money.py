@@ -5,8 +5,9 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from chassis.api import Body, View, parse_json
+from chassis.api import View
 from chassis.money import MoneyIn, MoneyOut
+from chassis.reading import Body, parse_json
 
 
 class Priced(Body):

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from chassis.api import Body, Query, View
+from chassis.api import View
 from chassis.auth import ACCESS_SECONDS
+from chassis.reading import Body, Query
 from user_service.common_passwords import is_common
 from user_service.names import (
     EMAIL_LENGTH,

@@ -17,9 +17,9 @@ from sqlalchemy import CheckConstraint, DateTime, Engine, String, and_, func, se
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from chassis.api import parse_body
 from chassis.db import is_database_away, transaction
 from chassis.money import SUM_COLUMN
+from chassis.reading import parse_body
 from order_service.models import NOTHING, db
 from order_service.payments.base import ANSWER_SECONDS, Charge, News, Repayment, Unknown
 from order_service.payments.signatures import check_signature

@@ -32,6 +32,7 @@ from chassis.errors import Refusal
 
 STALE = timedelta(seconds=15)
 REMEMBERED = timedelta(hours=24)
+PURGED_AT_ONCE = 5000
 REMEMBERED_REFUSALS = frozenset({402, 404, 409})
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -223,17 +224,18 @@ class Once:
             raise ClaimLost
 
 
-def purge_keys(session: Session) -> None:
-    """Forget keys after 24 hours; a periodic job."""
+def purge_keys(session: Session) -> bool:
+    """Forget keys after 24 hours, also those that never got a reply; a periodic job of every service."""
     with transaction(session):
         old = (
             select(IdempotencyKey.user_id, IdempotencyKey.key)
             .where(IdempotencyKey.created_at < func.now() - REMEMBERED)
-            .limit(5000)
+            .limit(PURGED_AT_ONCE)
             .cte("old")
         )
-        session.execute(
-            delete(IdempotencyKey).where(
-                IdempotencyKey.user_id == old.c.user_id, IdempotencyKey.key == old.c.key
-            )
-        )
+        gone = session.execute(
+            delete(IdempotencyKey)
+            .where(IdempotencyKey.user_id == old.c.user_id, IdempotencyKey.key == old.c.key)
+            .returning(IdempotencyKey.key)
+        ).all()
+    return len(gone) == PURGED_AT_ONCE

@@ -34,7 +34,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     app.extensions["worker"] = WorkerPlan(
         consumers=make_consumers(tools.texts, tools.users),
-        jobs=[Job("sweep", settings.sweep_seconds, sweep), Job("purge keys", 3600, purge_keys)],
+        jobs=[Job("sweep", settings.sweep_seconds, sweep), Job("purge idempotency keys", 3600, purge_keys)],
         # It tells no other service anything.
         relay=False,
         other_queues=["notification.tasks"],

@@ -15,7 +15,11 @@ from order_service.errors import ERROR_TABLE
 from order_service.models import db
 from order_service.payments.registry import Providers
 from order_service.payments.sandbox import Sandbox
-from order_service.services.abandoning import release_reservations, sweep_intents
+from order_service.services.abandoning import (
+    purge_abandoned,
+    release_reservations,
+    sweep_intents,
+)
 from order_service.services.desk import Desk
 from order_service.services.expiry import expire_orders
 from order_service.services.reconciling import DriftWatch, last_drift
@@ -63,4 +67,5 @@ def make_jobs(desk: Desk) -> list[Job]:
         Job("reconcile", 600, DriftWatch(desk)),
         Job("purge idempotency keys", 10, purge_keys),
         Job("purge webhooks", 60, purge_webhooks),
+        Job("purge abandoned intents", 600, purge_abandoned),
     ]

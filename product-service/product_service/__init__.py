@@ -3,13 +3,15 @@
 from flask import Flask
 
 from chassis.auth import Peer
+from chassis.idempotency import purge_keys
 from chassis.service import create_service
-from chassis.worker import WorkerPlan
+from chassis.worker import Job, WorkerPlan
 from product_service.config import Settings
 from product_service.consumers import ORDER_EVENTS
 from product_service.errors import ERROR_TABLE
 from product_service.models import db
 from product_service.routes import APIS
+from product_service.services.purging import purge_released
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -27,5 +29,11 @@ def create_app(settings: Settings | None = None) -> Flask:
         },
         import_name=__name__,
     )
-    app.extensions["worker"] = WorkerPlan(consumers=[ORDER_EVENTS])
+    app.extensions["worker"] = WorkerPlan(
+        consumers=[ORDER_EVENTS],
+        jobs=[
+            Job("purge reservations", 600, purge_released),
+            Job("purge idempotency keys", 3600, purge_keys),
+        ],
+    )
     return app

@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select, text
 
+from chassis import idempotency
 from chassis.idempotency import IdempotencyKey, purge_keys
 
 Headers = Callable[..., dict[str, str]]
@@ -136,3 +137,19 @@ def test_a_key_is_forgotten_after_a_day(app: Flask, post: Callable) -> None:
         purge_keys(session)
         assert session.scalar(select(func.count()).select_from(IdempotencyKey)) == 0
     assert "Idempotent-Replayed" not in post().headers
+
+
+def test_keys_are_forgotten_in_batches_also_without_a_reply(
+    app: Flask, post: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "PURGED_AT_ONCE", 2)
+    for key in "abc":
+        post(key=key)
+    age_claims(app, "25 hours")
+    post(key="young")
+    with app.app_context():
+        session = app.extensions["sqlalchemy"].session
+        session.execute(text("UPDATE idempotency_keys SET status = NULL WHERE key = 'a'"))
+        session.commit()
+        assert [purge_keys(session) for _ in range(2)] == [True, False]
+        assert session.scalars(select(IdempotencyKey.key)).all() == ["young"]

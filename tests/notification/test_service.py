@@ -15,7 +15,7 @@ def test_models_and_migrations_agree(app):
 def test_the_worker_reads_every_queue_of_the_service(app):
     plan = app.extensions["worker"]
     assert plan.queues == ["user.events", "product.events", "order.events", "notification.tasks"]
-    assert {job.name for job in plan.jobs} == {"sweep", "purge keys"}
+    assert {job.name for job in plan.jobs} == {"sweep", "purge idempotency keys"}
 
 
 def test_health_is_there(client):

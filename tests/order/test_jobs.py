@@ -189,6 +189,22 @@ def test_webhooks_are_forgotten_after_30_days(shop: Shop):
     assert [row.id for row in left] == ["29", "0"]
 
 
+def test_intents_that_were_given_up_are_forgotten_after_30_days_unless_they_owe_a_release(own_shop: Shop):
+    shop, tea = own_shop, own_shop.products.add(stock=1)
+    buyer = shop.person(1)
+    kept = buyer.ordered((tea, 1))["id"]
+    for _ in range(3):
+        assert buyer.order((tea, 1)).status_code == 409
+    abandoned = [order_id for order_id, status in shop.orders_of(1) if status == "abandoned"]
+    assert len(abandoned) == 3
+    shop.work("release reservations")
+    shop.age(31 * 86400, orders="created_at")
+    shop.rows("UPDATE orders SET created_at = now() WHERE id = :o", o=abandoned[0])
+    shop.rows("INSERT INTO releases VALUES (:o, 0, now())", o=abandoned[1])
+    shop.work("purge abandoned intents")
+    assert sorted(order_id for order_id, _ in shop.orders_of(1)) == sorted([kept, *abandoned[:2]])
+
+
 def test_the_worker_runs_every_job(own_shop: Shop):
     jobs = {job.name for job in own_shop.app.extensions["worker"].jobs}
     own_shop.work(*jobs)
@@ -201,4 +217,5 @@ def test_the_worker_runs_every_job(own_shop: Shop):
         "reconcile",
         "purge idempotency keys",
         "purge webhooks",
+        "purge abandoned intents",
     }

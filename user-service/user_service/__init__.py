@@ -7,6 +7,7 @@ from flask import Flask
 
 from chassis.auth import Peer
 from chassis.db import database_needed
+from chassis.idempotency import purge_keys
 from chassis.service import Chassis, create_service
 from chassis.worker import Job, WorkerPlan
 from user_service import commands, docs, internal, routes
@@ -42,7 +43,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["tools"] = make_tools(app.extensions["edge"], settings, vault)
     app.extensions["prepare"] = partial(prepare, app, settings, vault)
     app.extensions["worker"] = WorkerPlan(
-        jobs=[Job("purge mail tokens", 3600, purge_tokens), Job("retire keys", 60, retire_keys)]
+        jobs=[
+            Job("purge mail tokens", 3600, purge_tokens),
+            Job("purge idempotency keys", 3600, purge_keys),
+            Job("retire keys", 60, retire_keys),
+        ]
     )
     commands.register_commands(app, vault)
     return app

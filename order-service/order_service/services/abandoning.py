@@ -16,6 +16,8 @@ STALLED = timedelta(seconds=60)
 SWEPT_AT_ONCE = 100
 RELEASED_AT_ONCE = 20
 TRY_AGAIN = timedelta(seconds=5)
+KEPT = timedelta(days=30)
+PURGED_AT_ONCE = 1000
 
 log = get_logger(__name__)
 
@@ -63,6 +65,22 @@ def release_reservations(session: Session, desk: Desk) -> bool:
             release.next_try_at = now() + TRY_AGAIN
     answered = all(release_now(session, desk, release.order_id) for release in releases)
     return answered and len(releases) == RELEASED_AT_ONCE
+
+
+def purge_abandoned(session: Session) -> bool:
+    """Forget intents that were given up 30 days ago and owe nothing; a periodic job."""
+    owing = select(Release.order_id).where(Release.order_id == Order.id)
+    old = (
+        select(Order.id)
+        .where(Order.status == "abandoned", Order.created_at < now() - KEPT, ~owing.exists())
+        .order_by(Order.created_at)
+        .limit(PURGED_AT_ONCE)
+        .with_for_update(of=Order, skip_locked=True)
+    )
+    with transaction(session) as here:
+        ids = here.scalars(old).all()
+        here.execute(delete(Order).where(Order.id.in_(ids)))
+    return len(ids) == PURGED_AT_ONCE
 
 
 def release_now(session: Session, desk: Desk, order_id: UUID) -> bool:

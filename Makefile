@@ -1,7 +1,7 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs url restart reset demo test test-docker lint lock bench-footprint
+.PHONY: help up down status logs url restart reset demo test test-docker test-security lint lock bench-footprint
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: ## run every check, on servers of its own: lint, types, unit, integration,
 
 test-docker: ## run the end-to-end tests against docker compose
 	@scripts/test.sh docker
+
+test-security: ## run the security tests and print their tables: operations × roles, forged tokens, paths, smuggling
+	@scripts/test.sh security
 
 lint: ## run ruff and mypy
 	@scripts/test.sh lint

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up what the tests need, then run them.  Usage: scripts/test.sh all|lint|docker [PYTEST OPTIONS]
+# Set up what the tests need, then run them.  Usage: scripts/test.sh all|lint|docker|security [PYTEST OPTIONS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,8 +20,9 @@ all() {
     set_up
     lint
     # Each worker process has servers of its own; files stay whole, for their tests share what is costly.
-    pytest "$@" -n 2 --dist loadfile --ignore=tests/e2e tests
-    pytest "$@" tests/e2e
+    pytest "$@" -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/security tests
+    # One running suite for both.
+    pytest "$@" tests/e2e tests/security
 }
 
 # The end-to-end tests against containers, which stay up when they were up before.
@@ -30,7 +31,13 @@ docker_tests() {
     [ -e .env ] || install -m 600 .env.example .env
     [ -n "$(docker compose ps --quiet nginx)" ] || trap 'docker compose down' EXIT
     docker compose up -d --build --wait
-    SHOP_URL=$(scripts/suite.sh url) pytest "$@" tests/e2e
+    SHOP_URL=$(scripts/suite.sh url) pytest "$@" tests/e2e tests/security
+}
+
+# Who may call what, forged tokens, bad input, smuggling, leaks: on a suite of its own, with the tables printed.
+security() {
+    set_up
+    pytest --tables "$@" tests/security
 }
 
 case ${1:-} in
@@ -40,8 +47,9 @@ case ${1:-} in
         lint
         ;;
     docker) docker_tests "${@:2}" ;;
+    security) security "${@:2}" ;;
     *)
-        echo "Usage: scripts/test.sh all|lint|docker [PYTEST OPTIONS]" >&2
+        echo "Usage: scripts/test.sh all|lint|docker|security [PYTEST OPTIONS]" >&2
         exit 1
         ;;
 esac

@@ -1,11 +1,13 @@
 """Servers that tests share: started by the first test that asks, stopped after the last one."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import redis
 
 from chassis.auth import DENIED_KEY, DENIED_VERSION_KEY
+from tests.e2e.suite import Suite, suite_from_environment
 from tests.servers import (
     PostgresServer,
     RabbitMQServer,
@@ -48,3 +50,15 @@ def rabbitmq_server() -> Iterator[RabbitMQServer]:
     """Yield a real RabbitMQ with the suite's topology; it takes some 8 s to start."""
     with run_rabbitmq() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def running_suite() -> Iterator[Suite]:
+    """Yield the suite under test: a plain one of our own, or the one that `SHOP_URL` names."""
+    if "SHOP_URL" in os.environ:
+        yield suite_from_environment()
+        return
+    from tests.e2e.local_suite import run_suite
+
+    with run_suite() as suite:
+        yield suite

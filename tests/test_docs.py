@@ -29,7 +29,7 @@ def routes(package):
 def shorten(path):
     """Write a path as the pages do: without its base, an id being `{id}` unless it follows another noun."""
     path = path.removeprefix("/api/v1")
-    return re.sub(r"\{(?!(?:product_id|method)\})\w+\}|(?<=/products/)\{product_id\}", "{id}", path)
+    return re.sub(r"\{(?!(?:product_id|method|name)\})\w+\}|(?<=/products/)\{product_id\}", "{id}", path)
 
 
 DOCUMENTED = set(re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`]*)`", API))

@@ -1,7 +1,8 @@
 """OpenAPI 3.1, made from the routes as they validate."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -42,6 +43,17 @@ SECURITY = {
 }
 
 
+@dataclass(frozen=True)
+class Page:
+    """What a service shows of itself to everybody, outside its API: where, what, in which media types."""
+
+    path: str
+    summary: str
+    kinds: Sequence[str]
+    statuses: Sequence[int]
+    schema: Any = None
+
+
 class FieldError(BaseModel):
     """One value that was refused."""
 
@@ -76,8 +88,14 @@ class Alive(BaseModel):
     status: Literal["ok"]
 
 
-def build_document(title: str, version: str, apis: Iterable[Api], table: ErrorTable) -> dict[str, Any]:
-    """Build the whole document of one service."""
+def build_document(
+    title: str, version: str, apis: Iterable[Api], table: ErrorTable, pages: Sequence[Page] = ()
+) -> dict[str, Any]:
+    """Build the whole document of one service; `pages` are what it shows beside its API.
+
+    Each operation says in `x-audience` who may call it, as its route does, and in `x-scope` what a
+    service's token must be for.
+    """
     pairs = [(api, route) for api in apis for route in api.routes]
     models: set[tuple[type[BaseModel], str]] = {(own, "serialization") for own in (Problem, Health, Alive)}
     for _, route in pairs:
@@ -85,7 +103,7 @@ def build_document(title: str, version: str, apis: Iterable[Api], table: ErrorTa
         models |= {(model, "validation") for model in (route.body, route.raw_body) if model}
     ordered = sorted(models, key=lambda pair: (pair[0].__name__, pair[1]))
     refs, schemas = models_json_schema(ordered, ref_template=REF)  # type: ignore[arg-type]
-    paths = _about(refs)
+    paths = {page.path: {"get": _told(page, refs)} for page in (*_about(refs), *pages)}
     for api, route in pairs:
         path, parameters = _path(api.prefix + route.path)
         operation = _operation(route, parameters, refs, table)
@@ -106,31 +124,40 @@ def build_document(title: str, version: str, apis: Iterable[Api], table: ErrorTa
     }
 
 
-def _about(refs: dict[Any, Any]) -> dict[str, dict[str, Any]]:
-    """Describe what every service tells of itself, outside its API."""
-    health, alive = ({"schema": refs[(model, "serialization")]} for model in (Health, Alive))
-    told = {
-        "/health": ("Tell whether the service can serve.", "application/json", health, (200, 503)),
-        "/health/live": ("Tell that the process serves.", "application/json", alive, (200,)),
-        "/metrics": ("Show metrics for Prometheus.", "text/plain", {"schema": {"type": "string"}}, (200,)),
-        "/openapi.json": ("Show this document.", "application/json", {"schema": {"type": "object"}}, (200,)),
-    }
-    return {
-        path: {"get": _told(path, summary, {kind: content}, statuses)}
-        for path, (summary, kind, content, statuses) in told.items()
-    }
+def _about(refs: dict[Any, Any]) -> list[Page]:
+    """Describe what every service tells of itself."""
+    health, alive = (refs[(model, "serialization")] for model in (Health, Alive))
+    json = ("application/json",)
+    return [
+        Page("/health", "Tell whether the service can serve.", json, (200, 503), health),
+        Page("/health/live", "Tell that the process serves.", json, (200,), alive),
+        Page("/metrics", "Show metrics for Prometheus.", ("text/plain",), (200,), {"type": "string"}),
+        Page("/openapi.json", "Show this document.", json, (200,), {"type": "object"}),
+    ]
 
 
-def _told(path: str, summary: str, content: dict[str, Any], statuses: Iterable[int]) -> dict[str, Any]:
-    answer = {
-        "description": summary,
-        "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
-        "content": content,
+def _told(page: Page, refs: dict[Any, Any]) -> dict[str, Any]:
+    content = {kind: {"schema": page.schema} if page.schema else {} for kind in page.kinds}
+    contents = {
+        status: {PROBLEM_JSON: {"schema": refs[(Problem, "serialization")]}} if status == 404 else content
+        for status in page.statuses
     }
     return {
-        "operationId": "get_" + re.sub(r"\W", "_", path.strip("/")),
-        "summary": summary,
-        "responses": {str(status): answer for status in statuses},
+        "operationId": "get_" + re.sub(r"\W", "_", page.path.strip("/")),
+        "summary": page.summary,
+        "x-audience": "anyone",
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": TEXT}
+            for name in re.findall(r"\{(\w+)\}", page.path)
+        ],
+        "responses": {
+            str(status): {
+                "description": page.summary if status != 404 else "`not_found`",
+                "headers": {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}},
+                **({"content": content} if content else {}),
+            }
+            for status, content in contents.items()
+        },
     }
 
 
@@ -151,6 +178,7 @@ def _operation(
         "operationId": route.handler.__name__,
         "summary": doc.splitlines()[0],
         "description": doc,
+        "x-audience": route.who,
         "parameters": parameters + _query_parameters(route) + _header_parameters(route),
         "responses": _responses(route, refs, table, bool(parameters)),
     }
@@ -158,6 +186,8 @@ def _operation(
         operation["security"] = [{SECURITY[route.who]: []}]
         if route.who == "optional":
             operation["security"].append({})
+    if route.scope:
+        operation["x-scope"] = route.scope
     if body := route.body or route.raw_body:
         operation["requestBody"] = {
             "required": route.body is None or not may_be_absent(route.body),

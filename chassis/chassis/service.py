@@ -30,7 +30,7 @@ from chassis.errors import (
 from chassis.health import check_health, read_gauges
 from chassis.logs import configure_logs, get_logger
 from chassis.metrics import init_metrics
-from chassis.openapi import build_document
+from chassis.openapi import Page, build_document
 
 REQUEST_SECONDS = 5.0
 MAX_BODY = 1024 * 1024
@@ -49,6 +49,7 @@ class Chassis:
     gate: Gate
     error_table: ErrorTable
     apis: Sequence[Api] = field(default_factory=list)
+    pages: Sequence[Page] = ()
 
     def session(self) -> Any:
         """Return the request's session."""
@@ -87,11 +88,13 @@ def create_service(
     error_table: ErrorTable,
     peers: Mapping[str, Peer] | None = None,
     fetch_keys: Callable[[], dict[str, Any]] | None = None,
+    pages: Sequence[Page] = (),
     import_name: str,
 ) -> Flask:
     """Build a service's Flask app; `peers` are the services that may call it, by name.
 
-    `fetch_keys` replaces asking the user service for its public keys (in the user service itself).
+    `fetch_keys` replaces asking the user service for its public keys (in the user service itself);
+    `pages` describes what the service shows beside its API.
     """
     app = _App(import_name, static_folder=None)
     app.config["SETTINGS"] = settings
@@ -104,7 +107,7 @@ def create_service(
     client = make_redis(settings)
     keys = KeySet(fetch_keys or (lambda: fetch_key_set(settings, client)))
     gate = Gate(settings, keys, DenyList(client), peers or {})
-    edge = Chassis(settings, db, client, gate, {**COMMON_ERRORS, **error_table}, apis)
+    edge = Chassis(settings, db, client, gate, {**COMMON_ERRORS, **error_table}, apis, pages)
     app.extensions["edge"] = edge
     _handle_errors(app, edge)
     # A service may add its own.
@@ -209,6 +212,8 @@ def _serve_about(app: Flask, edge: Chassis) -> None:
     @app.get("/openapi.json")
     def openapi() -> Response:
         if "openapi" not in app.extensions:
-            document = build_document(edge.settings.service, __version__, edge.apis, edge.error_table)
+            document = build_document(
+                edge.settings.service, __version__, edge.apis, edge.error_table, edge.pages
+            )
             app.extensions["openapi"] = orjson.dumps(document)
         return Response(app.extensions["openapi"], content_type="application/json")

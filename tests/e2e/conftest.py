@@ -1,16 +1,15 @@
-"""A running suite and the people in it. With `SHOP_URL` the tests use the suite that answers there."""
+"""The people in a running suite, what they buy, and the mails they get."""
 
-import os
 import secrets
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.client import POOL, Client, eventually
-from tests.e2e.suite import Suite, suite_from_environment
+from tests.e2e.suite import Suite
 
 PASSWORD = "correct horse 电池 staple"
 HERE = Path(__file__).parent
@@ -21,18 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("e2e"))
-
-
-@pytest.fixture(scope="session")
-def running_suite() -> Iterator[Suite]:
-    """Yield the suite under test: a plain one of our own, or the one that `SHOP_URL` names."""
-    if "SHOP_URL" in os.environ:
-        yield suite_from_environment()
-        return
-    from tests.e2e.local_suite import run_suite
-
-    with run_suite() as suite:
-        yield suite
 
 
 @pytest.fixture(scope="session")

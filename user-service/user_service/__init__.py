@@ -36,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Flask:
             "notification-service": Peer.of(settings.notification_user_key, "users.read", "tokens.issue"),
         },
         fetch_keys=fetch_own_keys,
+        pages=docs.PAGES,
         import_name=__name__,
     )
     app.register_blueprint(docs.blueprint)

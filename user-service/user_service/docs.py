@@ -6,10 +6,18 @@ from pathlib import Path
 from flask import Blueprint, Response, abort, redirect, send_file
 from werkzeug.wrappers import Response as BaseResponse
 
+from chassis.openapi import Page
+
 PAGE = Path(__file__).parent / "docs_page"
 KEPT_SECONDS = 300
 # Swagger UI sets style attributes and draws its icons from data: addresses.
 POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+
+PAGES = (
+    Page("/docs", "Show the documents of the four services.", ("text/html",), (200,)),
+    Page("/docs/", "Lead to the page.", ("text/html",), (302,)),
+    Page("/docs/{name}", "Show one of the page's files.", ("text/javascript", "text/css"), (200, 404)),
+)
 
 blueprint = Blueprint("docs", __name__)
 

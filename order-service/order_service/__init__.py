@@ -3,6 +3,7 @@
 from functools import partial
 
 from flask import Flask
+from pydantic import SecretStr
 
 from chassis.idempotency import purge_keys
 from chassis.service import create_service
@@ -13,6 +14,8 @@ from order_service.commands import register_commands
 from order_service.config import Settings
 from order_service.errors import ERROR_TABLE
 from order_service.models import db
+from order_service.payments.base import Provider
+from order_service.payments.http import HttpProvider
 from order_service.payments.registry import Providers
 from order_service.payments.sandbox import Sandbox
 from order_service.services.abandoning import (
@@ -46,7 +49,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def make_desk(settings: Settings) -> Desk:
     """Wire the collaborators of the use-cases."""
-    providers = [Sandbox(lambda: db.engine, settings.payment_sandbox_webhook_secret.get_secret_value())]
+    providers = make_providers(settings)
     return Desk(
         products=ProductService(settings.product_service_url, settings.order_product_key.get_secret_value()),
         users=UserService(settings.user_service_url, settings.order_user_key.get_secret_value()),
@@ -54,6 +57,21 @@ def make_desk(settings: Settings) -> Desk:
         currency=settings.currency,
         payment_timeout=settings.payment_timeout,
     )
+
+
+def make_providers(settings: Settings) -> list[Provider]:
+    """List every payment provider that any payment may have been begun with."""
+    sandbox = Sandbox(lambda: db.engine, settings.payment_sandbox_webhook_secret.get_secret_value())
+    http = HttpProvider(
+        settings.payment_http_url,
+        key=_reveal(settings.payment_http_key),
+        webhook_secret=_reveal(settings.payment_http_webhook_secret),
+    )
+    return [sandbox, http]
+
+
+def _reveal(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()
 
 
 def make_jobs(desk: Desk) -> list[Job]:

@@ -32,6 +32,7 @@ WORTH_A_RETRY = (NewConnectionError, ConnectTimeoutError, ProtocolError)
 
 Lines = Sequence[dict[str, int]]
 A = TypeVar("A", bound=BaseModel)
+T = TypeVar("T")
 
 log = get_logger(__name__)
 
@@ -145,24 +146,14 @@ class Peer:
             )
             return answer.status, answer.data
 
-        return self._twice(send)
-
-    def _token(self, scope: str) -> str:
-        return sign_service_token(self._key, issuer="order-service", audience=self._audience, scope=scope)
-
-    def _twice(self, send: Callable[[], tuple[int, bytes]]) -> tuple[int, bytes]:
-        """Send; once more when the connection failed: every call here may be repeated."""
         try:
-            try:
-                return send()
-            except NameResolutionError:
-                raise
-            except WORTH_A_RETRY:
-                time.sleep(random.uniform(0, 0.05))
-                return send()
+            return send_twice(send)
         except HTTPError as error:
             log.warning("peer did not answer", peer=self.name, reason=type(error).__name__)
             raise DependencyAway(self.name) from error
+
+    def _token(self, scope: str) -> str:
+        return sign_service_token(self._key, issuer="order-service", audience=self._audience, scope=scope)
 
 
 class ProductService(Peer):
@@ -217,6 +208,17 @@ class UserService(Peer):
         path = f"/internal/v1/users/{user_id}/addresses/{address_id}"
         status, answer = self._call("GET", path, "addresses.read", None)
         return None if status == 404 else self._read(status, (200,), answer, _Address).model_dump()
+
+
+def send_twice(send: Callable[[], T]) -> T:
+    """Send; once more when the connection failed: every call here may be repeated."""
+    try:
+        return send()
+    except NameResolutionError:
+        raise
+    except WORTH_A_RETRY:
+        time.sleep(random.uniform(0, 0.05))
+        return send()
 
 
 def _left(at_most: float) -> float:

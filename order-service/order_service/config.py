@@ -1,11 +1,14 @@
 """The order service's environment."""
 
 from datetime import timedelta
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from chassis.config import ServiceSettings
+
+# Without a value production has nothing to check; with one it must be no published one.
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
 
 
 class Settings(ServiceSettings):
@@ -21,6 +24,18 @@ class Settings(ServiceSettings):
     payment_test_methods: str = ""
     # An empty one would let anybody sign.
     payment_sandbox_webhook_secret: SecretStr = Field(min_length=8)
+    # Empty: the method `http` is not offered.
+    payment_http_url: str = Field(default="", pattern=r"^(https?://[!-~]+)?$")
+    payment_http_key: OptionalSecret = None
+    payment_http_webhook_secret: OptionalSecret = Field(default=None, min_length=8)
+
+    @model_validator(mode="after")
+    def _http_is_complete(self) -> Self:
+        """Refuse the address of a payment provider without the secrets shared with it."""
+        for name in ("payment_http_key", "payment_http_webhook_secret"):
+            if self.payment_http_url and getattr(self, name) is None:
+                raise ValueError(f"PAYMENT_HTTP_URL is set, but {name.upper()} is missing")
+        return self
 
     @property
     def payment_timeout(self) -> timedelta:

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chassis.migrations import migrate
-from order_service import create_app
+from order_service import create_app, make_providers
 from order_service.config import Settings
 from order_service.payments.registry import Providers
 from order_service.payments.sandbox import Sandbox
@@ -103,7 +103,8 @@ def make_shop(
         shop = Shop(app, products, signing_key)
         # The sandbox's silence need not last here.
         sandbox = Sandbox(lambda: app.extensions["sqlalchemy"].engine, WEBHOOK_SECRET, silent_seconds=0)
-        providers = Providers([sandbox], offer_test_methods=settings.offers_test_methods)
+        others = [p for p in make_providers(settings) if p.method != sandbox.method]
+        providers = Providers([sandbox, *others], offer_test_methods=settings.offers_test_methods)
         app.extensions["desk"] = dataclasses.replace(shop.desk, providers=providers)
         return shop
 

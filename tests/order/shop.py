@@ -1,6 +1,7 @@
 """An order service with its surroundings, and the people who use it."""
 
 import dataclasses
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import orjson
 from flask import Flask
 from sqlalchemy import event, select, text
+from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
 from chassis.auth import Identity, sign_access_token
@@ -37,6 +39,11 @@ ADDRESS = {
     "street": "龙井路 1 号",
     "postal_code": "310000",
 }
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *arguments: Any) -> None:
+        """Keep quiet: the app writes what it has to say."""
 
 
 @dataclass
@@ -74,6 +81,17 @@ class Shop:
             yield
         finally:
             self.app.extensions["desk"] = before
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        """Serve it to callers outside this process; return its address."""
+        server = make_server("127.0.0.1", 0, self.app, threaded=True, request_handler=_Quiet)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            server.server_close()
 
     @contextmanager
     def session(self) -> Iterator[Any]:

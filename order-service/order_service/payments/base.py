@@ -56,6 +56,7 @@ class Provider(Protocol):
     method: str
     name: str
     moves_money: bool  # a test method does not
+    takes_payments: bool  # one that does not still settles what it began, as far as it can
 
     def charge(self, payment_id: UUID, *, amount: Decimal, currency: str, token: str | None) -> Charge:
         """Take the amount, once."""

@@ -10,7 +10,8 @@ class Providers:
 
     def __init__(self, providers: Iterable[Provider], *, offer_test_methods: bool) -> None:
         self._all = {provider.method: provider for provider in providers}
-        self.offered = [p for p in self._all.values() if p.moves_money or offer_test_methods]
+        self._heard = [p for p in self._all.values() if p.moves_money or offer_test_methods]
+        self.offered = [p for p in self._heard if p.takes_payments]
 
     def find(self, method: str) -> Provider:
         """Return the provider of a payment that was made with it."""
@@ -18,4 +19,12 @@ class Providers:
 
     def find_offered(self, method: str) -> Provider | None:
         """Return the provider of a method that buyers may use."""
-        return next((provider for provider in self.offered if provider.method == method), None)
+        return _find(self.offered, method)
+
+    def find_heard(self, method: str) -> Provider | None:
+        """Return the provider whose webhooks count: also one that takes no new payments."""
+        return _find(self._heard, method)
+
+
+def _find(providers: Iterable[Provider], method: str) -> Provider | None:
+    return next((provider for provider in providers if provider.method == method), None)

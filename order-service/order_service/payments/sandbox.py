@@ -69,6 +69,7 @@ class Sandbox:
     method = "sandbox"
     name = "Sandbox (no money moves)"
     moves_money = False
+    takes_payments = True
 
     def __init__(
         self, engine: Callable[[], Engine], webhook_secret: str, silent_seconds: float = ANSWER_SECONDS

@@ -28,7 +28,7 @@ def take_webhook(session: Session, desk: Desk, *, method: str, body: bytes, sign
     Whatever is signed is taken, also what fits no payment: refusing it would only make the provider say
     it again for ever.
     """
-    provider = desk.providers.find_offered(method)
+    provider = desk.providers.find_heard(method)
     if provider is None:
         raise NotFound
     news = _read(provider, body, signature)

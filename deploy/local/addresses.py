@@ -22,15 +22,27 @@ INTERNAL = {
     "RABBITMQ_EPMD_PORT": 14369,
     "RABBITMQ_DISTRIBUTION_PORT": 15673,
 }
+# Where the services themselves listen: clients find Nginx on their ports, which alone says who a client is.
+# Nobody else looks there, so any free ports will do; they are chosen at the first start and then kept.
+SERVICES = ("USER", "PRODUCT", "ORDER", "NOTIFICATION")
+INNER = tuple(f"{name}_SERVICE_INNER_PORT" for name in SERVICES)
 DEVELOPMENT = {"MAIL_PORT": 1080, "MAIL_SMTP_PORT": 1025}
 
 
-def choose_ports(settings: Settings) -> dict[str, int]:
-    """Return every port that the suite listens on, by the name of its setting."""
+def choose_ports(settings: Settings, kept: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Return every port that the suite listens on, by the name of its setting; `kept` is the last choice."""
     defaults = INTERNAL | (DEVELOPMENT if settings.development else {})
     chosen = {name: settings.port(name, default) for name, default in defaults.items()}
     chosen |= {name: _public_port(name, settings.port(name, default)) for name, default in PUBLIC.items()}
-    return chosen
+    return chosen | _inner_ports(set(chosen.values()), kept or {})
+
+
+def _inner_ports(others: set[int], kept: Mapping[str, int]) -> dict[str, int]:
+    spare = [port for port in ports.free_ports(len(others) + len(INNER)) if port not in others]
+    return {
+        name: kept[name] if kept.get(name) not in {None, *others} else spare[number]
+        for number, name in enumerate(INNER)
+    }
 
 
 def _public_port(name: str, wanted: int) -> int:

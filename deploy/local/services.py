@@ -55,7 +55,7 @@ def environment(service: str, settings: Settings, place: Place) -> dict[str, str
     """Return the environment of a service's processes."""
     upper, ports = service.upper(), place.ports
     addresses = {
-        f"{name}_SERVICE_URL": f"http://127.0.0.1:{ports[f'{name}_SERVICE_PORT']}"
+        f"{name}_SERVICE_URL": f"http://127.0.0.1:{ports[f'{name}_SERVICE_INNER_PORT']}"
         for name in ("USER", "PRODUCT")
     }
     own = {
@@ -66,7 +66,7 @@ def environment(service: str, settings: Settings, place: Place) -> dict[str, str
         "FLASK_SKIP_DOTENV": "1",
         "TMPDIR": str(place.layout.data / "tmp"),
         "BIND_HOST": "127.0.0.1",
-        "PORT": str(ports[f"{upper}_SERVICE_PORT"]),
+        "PORT": str(ports[f"{upper}_SERVICE_INNER_PORT"]),
         "LOG_DIR": str(place.layout.logs / f"{service}-service"),
         "DB_HOST": "127.0.0.1",
         "DB_PORT": str(ports["POSTGRES_PORT"]),

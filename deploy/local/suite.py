@@ -11,7 +11,8 @@ from deploy.local import accounts, addresses, release
 from deploy.local.errors import SetupError
 from deploy.local.health import Check, answers, says_that_it_lives, wait_until_well
 from deploy.local.layout import Layout
-from deploy.local.nginx import Nginx
+from deploy.local.nginx import SETTINGS, Nginx, Upstream
+from deploy.local.ports import is_free
 from deploy.local.postgres import Postgres
 from deploy.local.programs import Program
 from deploy.local.rabbitmq import RabbitMQ
@@ -40,7 +41,10 @@ class Suite:
     @cached_property
     def ports(self) -> Mapping[str, int]:
         """Return every port that it listens on, by the name of its setting."""
-        return addresses.choose_ports(self.settings)
+        kept = self._recorded_ports()
+        if not self.supervisor.is_running():
+            kept = {name: port for name, port in kept.items() if is_free(port)}
+        return addresses.choose_ports(self.settings, kept)
 
     @cached_property
     def postgres(self) -> Postgres:
@@ -87,10 +91,11 @@ class Suite:
 
     def known_ports(self) -> dict[str, int]:
         """Return the ports that our own processes have while they run."""
+        return self._recorded_ports() if self.supervisor.is_running() else {}
+
+    def _recorded_ports(self) -> dict[str, int]:
         record = self.layout.run / "ports.json"
-        if not self.supervisor.is_running() or not record.exists():
-            return {}
-        return dict(json.loads(record.read_text()))
+        return dict(json.loads(record.read_text())) if record.exists() else {}
 
     def beside(self, process: str, command: Sequence[str]) -> Program:
         """Describe `command` as what runs next to a running service's process."""
@@ -122,8 +127,11 @@ class Suite:
         logs = self.layout.log_folder("nginx", accounts.caller())
         folders = self.layout.data / "nginx", logs, self.layout.data / "tls"
         public = self.ports["HTTP_PORT"], self.ports["HTTPS_PORT"]
-        upstreams = {name: self.ports[f"{name.upper()}_SERVICE_PORT"] for name in SERVICES}
-        return Nginx(place.code / "nginx", *folders, *public, upstreams)
+        upstreams = {name: self._upstream(f"{name.upper()}_SERVICE") for name in SERVICES}
+        return Nginx(place.code / "nginx", *folders, *public, upstreams, self.settings.some(SETTINGS))
+
+    def _upstream(self, service: str) -> Upstream:
+        return Upstream(self.ports[f"{service}_INNER_PORT"], self.ports[f"{service}_PORT"])
 
     def _make_certificate(self, folder: Path, place: Place) -> None:
         script = self.layout.source / "deploy/setup/certificate.py"

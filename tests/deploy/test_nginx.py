@@ -4,26 +4,22 @@ import http.client
 import json
 import os
 import re
-import shutil
-import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from deploy.local.ports import free_ports
-from deploy.setup.certificate import make_certificate
-from tests.servers import REPOSITORY, scratch_folder
-
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-SERVICES = ("user", "product", "order", "notification")
+from tests.deploy.proxy import (
+    OWN_POLICY,
+    SERVICES,
+    Proxy,
+    assert_common_headers,
+    assert_problem,
+    run_proxy,
+)
+from tests.servers import REPOSITORY
 
 ROUTES = {
     "user": """
@@ -50,155 +46,10 @@ NOT_PUBLIC = """
     """
 
 
-class Echo(BaseHTTPRequestHandler):
-    """Answer with what arrived; `/api/v1/products/refused` with a problem, `/broken` breaks off."""
-
-    protocol_version = "HTTP/1.1"
-
-    def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        self.server.seen.append(self.path)  # type: ignore[attr-defined]
-        if self.path.endswith("/broken"):
-            self.close_connection = True
-            return
-        got = {
-            "service": self.server.name,  # type: ignore[attr-defined]
-            "path": self.path,
-            "headers": {name.lower(): value for name, value in self.headers.items()},
-            "received": len(body),
-            "filling": "x" * 2000,
-        }
-        text = json.dumps(got).encode()
-        self.send_response(409 if self.path.endswith("/refused") else 200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(text)))
-        self.send_header("X-Request-ID", self.headers["X-Request-ID"])
-        self.send_header("X-Content-Type-Options", "nosniff")
-        if self.path == "/docs":
-            self.send_header("Content-Security-Policy", "default-src 'self'")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(text)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = answer
-
-    def log_message(self, *arguments: Any) -> None:
-        """Stay silent."""
-
-
-@dataclass
-class Proxy:
-    """A running Nginx: its ports and its folder."""
-
-    port: int
-    tls_port: int
-    service_ports: dict[str, int]
-    folder: Path
-    echoes: dict[str, ThreadingHTTPServer] = field(default_factory=dict)
-
-    def request(
-        self, path: str, method: str = "GET", *, port: int | None = None, body: Any = None, **headers: str
-    ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=15)
-        try:
-            sent = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection.request(method, path, body, sent)
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            connection.close()
-
-    def raw(self, request: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Send bytes as they are."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
-            connection.sendall(request)
-            answer = http.client.HTTPResponse(connection)
-            answer.begin()
-            return answer.status, answer.headers, answer.read()
-
-    def log_lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.folder / "logs/access.log").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
-    if NGINX is None:
-        pytest.fail("Nginx is not installed")
-    with scratch_folder("nginx") as folder:
-        public, tls, *ports = free_ports(2 + len(SERVICES))
-        proxy = Proxy(public, tls, dict(zip(SERVICES, ports, strict=True)), folder)
-        for name in SERVICES:
-            echo = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-            echo.name, echo.seen = f"{name}-service", []  # type: ignore[attr-defined]
-            threading.Thread(target=echo.serve_forever, daemon=True).start()
-            proxy.echoes[name] = echo
-        lay_out(proxy)
-        command = [NGINX, "-e", str(folder / "logs/error.log"), "-c", str(folder / "nginx.conf")]
-        with subprocess.Popen([*command, "-g", "daemon off;"]) as process:
-            try:
-                wait_for(public)
-                yield proxy
-            finally:
-                process.terminate()
-                process.wait(10)
-                for echo in proxy.echoes.values():
-                    echo.shutdown()
-                    echo.server_close()
-
-
-def lay_out(proxy: Proxy) -> None:
-    """Write the folder mode/ as nginx.conf asks for it."""
-    folder = proxy.folder
-    for name in ("mode", "logs", "temp"):
-        (folder / name).mkdir()
-    for name in ("nginx.conf", "conf.d", "snippets"):
-        (folder / name).symlink_to(REPOSITORY / "nginx" / name)
-    make_certificate(folder / "tls")
-    (folder / "mode/main.conf").write_text(
-        f"user root;\npid {folder}/nginx.pid;\nerror_log {folder}/logs/error.log warn;\n"
-    )
-    addresses = {name: f"127.0.0.1:{echo.server_port}" for name, echo in proxy.echoes.items()}
-    lines = [f'map "" ${name}_service {{ default {address}; }}' for name, address in addresses.items()]
-    lines += [f"{kind}_temp_path {folder}/temp/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi")]
-    lines += [f"client_body_temp_path {folder}/temp/body;", f"access_log {folder}/logs/access.log json;"]
-    (folder / "mode/http.conf").write_text("\n".join(lines) + "\n")
-    (folder / "mode/public.conf").write_text(
-        f"listen 127.0.0.1:{proxy.port};\nlisten 127.0.0.1:{proxy.tls_port} ssl;\n"
-        f"ssl_certificate {folder}/tls/cert.pem;\nssl_certificate_key {folder}/tls/key.pem;\n"
-    )
-    # Docker's own servers on the services' ports, moved to free ones.
-    ports = (REPOSITORY / "nginx/docker/ports.conf").read_text()
-    for number, name in enumerate(SERVICES, 5001):
-        ports = ports.replace(f"listen {number};", f"listen 127.0.0.1:{proxy.service_ports[name]};")
-    (folder / "mode/ports.conf").write_text(ports)
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert time.monotonic() < deadline, "Nginx did not start"
-        time.sleep(0.05)
-
-
-def assert_problem(answer: tuple[int, http.client.HTTPMessage, bytes], status: int, code: str) -> None:
-    got, headers, body = answer
-    assert (got, headers["Content-Type"]) == (status, "application/problem+json")
-    problem = json.loads(body)
-    assert set(problem) == {"type", "title", "status", "detail", "code", "request_id"}
-    assert (problem["status"], problem["code"]) == (status, code)
-    assert headers.get_all("X-Request-ID") == [problem["request_id"]]
-    assert_common_headers(headers)
-
-
-def assert_common_headers(headers: http.client.HTTPMessage) -> None:
-    assert headers.get_all("X-Content-Type-Options") == ["nosniff"]
-    assert headers.get_all("Referrer-Policy") == ["strict-origin-when-cross-origin"]
-    assert len(headers.get_all("Content-Security-Policy", [])) == 1
-    assert len(headers.get_all("X-Request-ID", [])) == 1
-    assert re.fullmatch("nginx", headers["Server"])
+    with run_proxy() as proxy:
+        yield proxy
 
 
 @pytest.mark.parametrize(
@@ -268,9 +119,12 @@ def test_a_harmful_request_id_is_replaced(proxy: Proxy, sent: str) -> None:
     assert_problem(proxy.request("/nowhere", X_Request_ID=sent), 404, "not_found")
 
 
-def test_what_the_client_says_of_itself_is_overwritten(proxy: Proxy) -> None:
+@pytest.mark.parametrize("entrance", ["port", "tls_port", "user", "product", "order", "notification"])
+def test_what_the_client_says_of_itself_is_overwritten(proxy: Proxy, entrance: str) -> None:
+    port = proxy.service_ports.get(entrance) or getattr(proxy, entrance)
     _, _, body = proxy.request(
         "/api/v1/products",
+        port=port,
         X_Forwarded_For="6.6.6.6",
         X_Forwarded_Proto="gopher",
         X_Forwarded_Host="evil.example",
@@ -280,12 +134,9 @@ def test_what_the_client_says_of_itself_is_overwritten(proxy: Proxy) -> None:
         Proxy="http://evil.example",
     )
     got = json.loads(body)["headers"]
-    host = f"127.0.0.1:{proxy.port}"
-    assert (got["x-forwarded-for"], got["x-real-ip"], got["x-forwarded-proto"]) == (
-        "127.0.0.1",
-        "127.0.0.1",
-        "http",
-    )
+    host, scheme = f"127.0.0.1:{port}", "https" if port == proxy.tls_port else "http"
+    assert (got["x-forwarded-for"], got["x-real-ip"]) == ("127.0.0.1", "127.0.0.1")
+    assert got["x-forwarded-proto"] == scheme
     assert (got["host"], got["x-forwarded-host"]) == (host, host)
     assert not {"x-forwarded-prefix", "forwarded", "proxy"} & set(got)
 
@@ -295,7 +146,7 @@ def test_a_service_keeps_its_own_answer_and_policy(proxy: Proxy) -> None:
     assert (status, json.loads(body)["path"]) == (409, "/api/v1/products/refused")
     assert_common_headers(headers)
     _, headers, _ = proxy.request("/docs")
-    assert headers.get_all("Content-Security-Policy") == ["default-src 'self'"]
+    assert headers.get_all("Content-Security-Policy") == [OWN_POLICY]
 
 
 def test_large_bodies_pass_only_where_they_belong(proxy: Proxy) -> None:
@@ -353,7 +204,8 @@ def test_a_malformed_request_gets_a_problem(proxy: Proxy, sent: bytes, status: i
 
 
 def test_http_on_the_port_of_https_gets_a_problem(proxy: Proxy) -> None:
-    assert_problem(proxy.request("/health", port=proxy.tls_port), 400, "bad_request")
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert_problem(proxy.raw(request, proxy.tls_port), 400, "bad_request")
 
 
 def test_https_answers(proxy: Proxy) -> None:

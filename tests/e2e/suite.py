@@ -25,6 +25,7 @@ DEFAULTS = {
     "REDIS_PORT": "6379",
     "MAIL_PORT": "1080",
     "HTTPS_PORT": "443",
+    "HSTS_SECONDS": "63072000",
     "ORDER_PAYMENT_TIMEOUT": "1800",
 }
 

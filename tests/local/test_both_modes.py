@@ -9,7 +9,9 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from deploy.local.addresses import choose_ports
+from deploy.local.errors import SetupError
 from deploy.local.layout import Layout
+from deploy.local.nginx import SETTINGS, Nginx, Upstream
 from deploy.local.services import CELERY, SERVICES, Place, commands, environment, health_question
 from deploy.local.settings import Settings, read_values
 
@@ -66,6 +68,25 @@ def test_both_modes_ask_workers_for_their_health_alike() -> None:
             assert asked == ["CMD", "python", *question]
         else:
             assert "/health" in asked[-1]
+
+
+def test_nginx_holds_the_services_own_ports_in_both_modes(tmp_path: Path) -> None:
+    upstreams = {name: Upstream(21000 + number, 5001 + number) for number, name in enumerate(SERVICES)}
+    folders = tmp_path / "own", tmp_path / "logs", tmp_path / "tls"
+    Nginx(REPOSITORY / "nginx", *folders, 8080, 8443, upstreams, {"EDGE_LIMIT_READ": "7"}).prepare()
+    mode = tmp_path / "own/mode"
+    docker = (REPOSITORY / "nginx/docker/ports.conf").read_text()
+    assert (mode / "ports.conf").read_text().replace("127.0.0.1:", "") == docker
+    assert "default 127.0.0.1:21001;" in (mode / "http.conf").read_text()
+    assert "rate=7r/m" in (mode / "settings.conf").read_text()
+    assert set(SETTINGS) == COMPOSE["nginx"]["environment"].keys()
+
+
+def test_a_setting_that_nginx_cannot_use_stops_the_start(tmp_path: Path) -> None:
+    upstreams = dict.fromkeys(SERVICES, Upstream(21000, 5001))
+    folders = tmp_path / "own", tmp_path / "logs", tmp_path / "tls"
+    with pytest.raises(SetupError, match="CORS_ORIGINS"):
+        Nginx(REPOSITORY / "nginx", *folders, 8080, 8443, upstreams, {"CORS_ORIGINS": "*"}).prepare()
 
 
 @pytest.fixture

@@ -63,6 +63,17 @@ def test_two_settings_with_one_port_are_named() -> None:
         refuse_taken({"REDIS_PORT": port, "MAIL_PORT": port}, ours={})
 
 
+def test_services_listen_where_no_client_looks() -> None:
+    settings = Settings({"HTTP_PORT": "8080", "HTTPS_PORT": "8443"})
+    chosen = choose_ports(settings)
+    assert len(set(chosen.values())) == len(chosen)
+    again = choose_ports(settings, kept=chosen)
+    assert again == chosen
+    # A port that became another's by .env is given up.
+    taken = {"HTTP_PORT": str(chosen["ORDER_SERVICE_INNER_PORT"])}
+    assert choose_ports(Settings(taken), kept=chosen)["ORDER_SERVICE_INNER_PORT"] != int(taken["HTTP_PORT"])
+
+
 def test_addresses_leave_out_the_schemes_own_port() -> None:
     assert url("http", 80) == "http://localhost"
     assert url("https", 443) == "https://localhost"

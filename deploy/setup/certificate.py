@@ -2,35 +2,68 @@
 
     python certificate.py FOLDER [PUBLIC_URL]
 
-Writes FOLDER/cert.pem and FOLDER/key.pem, and leaves what is there.
+Writes FOLDER/cert.pem and FOLDER/key.pem. What is there is left alone: a pair that belongs together is used
+as it is, for a key alone only the certificate is made, and anything else is refused.
 """
 
 import datetime
 import ipaddress
 import os
+import ssl
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 YEARS = 10
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
+class BadCertificate(Exception):
+    """The files can't be used; the text says why in one sentence."""
+
+
 def make_certificate(folder: Path, public_url: str = "") -> None:
-    """Make key and certificate for this machine and the host of `public_url`, unless one is there."""
+    """Make key and certificate for this machine and the host of `public_url`, unless they are there."""
     certificate, key = folder / "cert.pem", folder / "key.pem"
-    # The certificate is written last, so a key alone is what a broken first start left behind.
     if certificate.exists():
+        _check_pair(certificate, key)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    private = ec.generate_private_key(ec.SECP256R1())
+    # A key alone is an operator's, or what a broken first start left behind; either will do.
+    private = _read_key(key) if key.exists() else ec.generate_private_key(ec.SECP256R1())
     names = dict.fromkeys((*LOCAL_NAMES, urlsplit(public_url).hostname or "localhost"))
-    _write(key, _encode_key(private), 0o600)
-    _write(certificate, _sign(private, list(names)).public_bytes(serialization.Encoding.PEM), 0o644)
+    made = _sign(private, list(names)).public_bytes(serialization.Encoding.PEM)
+    if not key.exists():
+        _write(key, _encode_key(private), 0o600)
+    _write(certificate, made, 0o644)
+
+
+def _check_pair(certificate: Path, key: Path) -> None:
+    if not key.exists():
+        raise BadCertificate(f"{certificate} has no key beside it: put it into {key}.")
+    try:
+        # A key that is encrypted would make Nginx ask for its password.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (ssl.SSLError, ValueError):
+        raise BadCertificate(
+            f"{certificate} and {key} are no certificate and its open key."
+        ) from None
+
+
+def _read_key(key: Path) -> PrivateKey:
+    try:
+        private = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise BadCertificate(f"{key} is no private key, unencrypted.") from None
+    if not isinstance(private, PrivateKey):
+        raise BadCertificate(f"{key} must be an RSA or an elliptic curve key.")
+    return private
 
 
 def _encode_key(private: ec.EllipticCurvePrivateKey) -> bytes:
@@ -39,7 +72,7 @@ def _encode_key(private: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def _sign(private: ec.EllipticCurvePrivateKey, names: list[str]) -> x509.Certificate:
+def _sign(private: PrivateKey, names: list[str]) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[-1])])
     usage = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
@@ -75,4 +108,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
 
 
 if __name__ == "__main__":
-    make_certificate(Path(sys.argv[1]), *sys.argv[2:3])
+    try:
+        make_certificate(Path(sys.argv[1]), *sys.argv[2:3])
+    except BadCertificate as refusal:
+        sys.exit(str(refusal))

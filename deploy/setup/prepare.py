@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from certificate import make_certificate
+from certificate import BadCertificate, make_certificate
 from checks import Refused, check_settings
 
 # The user that our own images run as.
@@ -54,7 +54,7 @@ def main() -> int:
         hand_over(root)
         make_certificate(root / "data/tls", os.environ.get("PUBLIC_URL", ""))
         protect_key(root)
-    except Refused as refusal:
+    except (Refused, BadCertificate) as refusal:
         print(refusal, file=sys.stderr)
         return 1
     except OSError as error:

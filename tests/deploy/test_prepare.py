@@ -15,7 +15,7 @@ from tests.servers import REPOSITORY
 sys.path.append(str(REPOSITORY / "deploy/setup"))
 
 import prepare
-from certificate import make_certificate
+from certificate import BadCertificate, make_certificate
 
 PRODUCTION = {
     "APP_ENV": "production",
@@ -85,7 +85,46 @@ def test_the_certificate_is_made_once_for_this_machine_and_the_public_name(tmp_p
     )
 
 
-def test_an_operators_certificate_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "cert.pem").write_text("the operator's")
+def test_an_operators_pair_is_left_alone(tmp_path: Path) -> None:
+    make_certificate(tmp_path, "https://real.example")
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    make_certificate(tmp_path, "https://another.example")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
+def test_an_operators_key_is_never_overwritten(tmp_path: Path) -> None:
     make_certificate(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["cert.pem"]
+    (tmp_path / "cert.pem").unlink()
+    key = (tmp_path / "key.pem").read_bytes()
+    make_certificate(tmp_path)
+    assert (tmp_path / "key.pem").read_bytes() == key
+    ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+        tmp_path / "cert.pem", tmp_path / "key.pem"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "reason"),
+    [
+        ("theirs", None, "has no key beside it"),
+        ("theirs", "another's", "no certificate and its key"),
+        ("nonsense", "theirs", "no certificate and its key"),
+        (None, "nonsense", "is no private key"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused_and_left_alone(
+    tmp_path: Path, cert: str | None, key: str | None, reason: str
+) -> None:
+    for owner in ("theirs", "another's"):
+        make_certificate(tmp_path / owner)
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    for name, owner in (("cert.pem", cert), ("key.pem", key)):
+        if owner == "nonsense":
+            (shop / name).write_text("-----BEGIN NOTHING-----\n")
+        elif owner:
+            (shop / name).write_bytes((tmp_path / owner / name).read_bytes())
+    before = {path.name: path.read_bytes() for path in shop.iterdir()}
+    with pytest.raises(BadCertificate, match=reason):
+        make_certificate(shop)
+    assert {path.name: path.read_bytes() for path in shop.iterdir()} == before

@@ -51,9 +51,7 @@ def _check_pair(certificate: Path, key: Path) -> None:
         # A key that is encrypted would make Nginx ask for its password.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
     except (ssl.SSLError, ValueError):
-        raise BadCertificate(
-            f"{certificate} and {key} are no certificate and its open key."
-        ) from None
+        raise BadCertificate(f"{certificate} and {key} are no certificate and its open key.") from None
 
 
 def _read_key(key: Path) -> PrivateKey:

@@ -107,8 +107,8 @@ def test_an_operators_key_is_never_overwritten(tmp_path: Path) -> None:
     ("cert", "key", "reason"),
     [
         ("theirs", None, "has no key beside it"),
-        ("theirs", "another's", "no certificate and its key"),
-        ("nonsense", "theirs", "no certificate and its key"),
+        ("theirs", "another's", "are no certificate"),
+        ("nonsense", "theirs", "are no certificate"),
         (None, "nonsense", "is no private key"),
     ],
 )

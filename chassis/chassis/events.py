@@ -1,7 +1,7 @@
 """Events: recorded in the transaction that makes them true, sent as CloudEvents 1.0."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -117,6 +117,19 @@ def record(session: Session, *events: NewEvent) -> None:
             "traceparent": context.traceparent.get(),
         },
     )
+
+
+_RESEND = text(
+    """
+    INSERT INTO outbox (sequence, subject) SELECT sequence, subject FROM events WHERE id = ANY(:ids)
+    ON CONFLICT (sequence) DO NOTHING
+    """
+)
+
+
+def resend(session: Session, ids: Sequence[uuid.UUID]) -> None:
+    """Have the relay send events once more: the same ones, so that who knows them leaves them aside."""
+    session.execute(_RESEND, {"ids": list(ids)})
 
 
 def _encode(event: NewEvent) -> dict[str, Any]:

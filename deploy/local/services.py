@@ -28,12 +28,13 @@ OWN = {
     ),
     "product": ("ORDER_PRODUCT_KEY",),
     "order": (
-        "ORDER_PRODUCT_KEY", "ORDER_USER_KEY",
+        "ORDER_PRODUCT_KEY", "ORDER_USER_KEY", "ORDER_NOTIFICATION_KEY",
         "ORDER_PAYMENT_TIMEOUT", "PAYMENT_TEST_METHODS", "PAYMENT_SANDBOX_WEBHOOK_SECRET",
         "PAYMENT_HTTP_URL", "PAYMENT_HTTP_KEY", "PAYMENT_HTTP_WEBHOOK_SECRET",
     ),
     "notification": (
-        "NOTIFICATION_USER_KEY", "SMTP_USER", "SMTP_PASSWORD", "SMTP_TLS", "MAIL_FROM", "SMS_PROVIDER",
+        "NOTIFICATION_USER_KEY", "ORDER_NOTIFICATION_KEY",
+        "SMTP_USER", "SMTP_PASSWORD", "SMTP_TLS", "MAIL_FROM", "SMS_PROVIDER",
         "ALIYUN_ACCESS_KEY_ID", "ALIYUN_ACCESS_KEY_SECRET", "ALIYUN_SMS_SIGN_NAME",
         "ALIYUN_SMS_TEMPLATE_CODE", "VAPID_PRIVATE_KEY", "VAPID_SUBJECT",
     ),
@@ -56,7 +57,7 @@ def environment(service: str, settings: Settings, place: Place) -> dict[str, str
     upper, ports = service.upper(), place.ports
     addresses = {
         f"{name}_SERVICE_URL": f"http://127.0.0.1:{ports[f'{name}_SERVICE_INNER_PORT']}"
-        for name in ("USER", "PRODUCT")
+        for name in ("USER", "PRODUCT", "NOTIFICATION")
     }
     own = {
         "PATH": f"{place.venv}/bin:/usr/bin:/bin",

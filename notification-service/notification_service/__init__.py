@@ -4,6 +4,7 @@ from uuid import UUID
 
 from flask import Flask
 
+from chassis.auth import Peer
 from chassis.idempotency import purge_keys
 from chassis.service import create_service
 from chassis.worker import Job, WorkerPlan
@@ -24,7 +25,18 @@ from notification_service.services.dispatching import SendTask
 def create_app(settings: Settings | None = None) -> Flask:
     """Build the notification service."""
     settings = settings or Settings()  # type: ignore[call-arg]
-    app = create_service(settings, db, apis=[routes.api], error_table=ERROR_TABLE, import_name=__name__)
+    app = create_service(
+        settings,
+        db,
+        apis=[routes.api, routes.internal],
+        error_table=ERROR_TABLE,
+        peers={
+            "order-service": Peer.of(
+                settings.order_notification_key, "notifications.read", "notifications.repair"
+            )
+        },
+        import_name=__name__,
+    )
     tools = make_tools(settings)
     app.extensions["tools"] = tools
     sweep = Sweep(

@@ -15,6 +15,8 @@ class Settings(ServiceSettings):
     service: ClassVar[str] = "notification-service"
 
     notification_user_key: SecretStr
+    # The order service signs its calls with this key.
+    order_notification_key: SecretStr
 
     smtp_host: str = "127.0.0.1"
     smtp_port: int = Field(default=25, ge=1, le=65535)

@@ -14,6 +14,8 @@ from notification_service import services
 from notification_service.errors import NotificationNotFailed, NotYours
 from notification_service.schemas import (
     EmailIn,
+    EventIds,
+    EventsIn,
     HistoryPage,
     HistoryQuery,
     NotificationView,
@@ -30,6 +32,7 @@ from notification_service.schemas import (
 from notification_service.services import db
 
 api = Api("notifications")
+internal = Api("internal", prefix="/internal/v1")
 
 
 @api.post("/notifications/email", who="admin", body=EmailIn, answers={202: Receipt}, idempotent=True)
@@ -122,3 +125,28 @@ def change_preferences(body: PreferencesIn, user: Identity) -> Any:
     return services.write_preferences(
         db.session, user.user_id, email=body.email, sms=body.sms, push=body.push
     )
+
+
+@internal.post(
+    "/notifications/lookup",
+    who="service",
+    scope="notifications.read",
+    body=EventsIn,
+    answers={200: EventIds},
+)
+def find_mailed(body: EventsIn) -> Any:
+    """Tell which of these events have become a mail, whatever has become of that."""
+    return {"event_ids": services.find_mailed(db.session, body.event_ids)}
+
+
+@internal.post(
+    "/notifications/forget",
+    who="service",
+    scope="notifications.repair",
+    body=EventsIn,
+    answers={204: None},
+)
+def forget_handled(body: EventsIn) -> Answer:
+    """Let those of these events that have become no mail have their effect when they come again."""
+    services.forget_handled(db.session, body.event_ids)
+    return Answer(204)

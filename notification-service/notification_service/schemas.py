@@ -205,6 +205,18 @@ class PublicKeyView(View):
     public_key: str
 
 
+class EventsIn(Body):
+    """Which events to tell about."""
+
+    event_ids: Annotated[list[Annotated[UUID, Field(strict=False)]], Field(max_length=500)]
+
+
+class EventIds(View):
+    """Events, by their ids."""
+
+    event_ids: list[UUID]
+
+
 class Told(BaseModel):
     """What another service tells; further fields are left aside."""
 

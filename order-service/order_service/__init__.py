@@ -9,7 +9,7 @@ from chassis.idempotency import purge_keys
 from chassis.service import create_service
 from chassis.worker import Job, WorkerPlan
 from order_service import routes
-from order_service.clients import ProductService, UserService
+from order_service.clients import NotificationService, ProductService, UserService
 from order_service.commands import register_commands
 from order_service.config import Settings
 from order_service.errors import ERROR_TABLE
@@ -53,6 +53,9 @@ def make_desk(settings: Settings) -> Desk:
     return Desk(
         products=ProductService(settings.product_service_url, settings.order_product_key.get_secret_value()),
         users=UserService(settings.user_service_url, settings.order_user_key.get_secret_value()),
+        notifications=NotificationService(
+            settings.notification_service_url, settings.order_notification_key.get_secret_value()
+        ),
         providers=Providers(providers, offer_test_methods=settings.offers_test_methods),
         currency=settings.currency,
         payment_timeout=settings.payment_timeout,

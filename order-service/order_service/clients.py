@@ -1,10 +1,10 @@
-"""Calls to the product service and the user service."""
+"""Calls to the product service, the user service and the notification service."""
 
 import random
 import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import orjson
@@ -80,6 +80,14 @@ class Books(BaseModel):
     sold: int
 
 
+class Kept(BaseModel):
+    """What the product service keeps of a product for an order."""
+
+    order_id: UUID
+    status: Literal["held", "sold"]
+    quantity: int
+
+
 class _Reservation(BaseModel):
     items: list[ReservedItem]
 
@@ -105,6 +113,14 @@ class _BooksPage(BaseModel):
     items: list[Books]
 
 
+class _KeptPage(BaseModel):
+    items: list[Kept]
+
+
+class _EventIds(BaseModel):
+    event_ids: list[UUID]
+
+
 class Peer:
     """Another service; whatever leaves its answer open is `DependencyAway`."""
 
@@ -124,6 +140,12 @@ class Peer:
                 raise DependencyAway(self.name) from error
         log.error("peer answered unexpectedly", peer=self.name, status=status)
         raise DependencyAway(self.name)
+
+    def _do(self, method: str, path: str, scope: str, body: Any = None) -> None:
+        status, _ = self._call(method, path, scope, body)
+        if status != 204:
+            log.error("peer answered unexpectedly", peer=self.name, status=status)
+            raise DependencyAway(self.name)
 
     def _call(self, method: str, path: str, scope: str, body: Any) -> tuple[int, bytes]:
         headers = {
@@ -178,10 +200,11 @@ class ProductService(Peer):
 
     def release(self, order_id: UUID) -> None:
         """Give back what is held for an order, and whatever a late call may still want to hold."""
-        status, _ = self._call("DELETE", f"/internal/v1/reservations/{order_id}", "reservations.write", None)
-        if status != 204:
-            log.error("peer answered unexpectedly", peer=self.name, status=status)
-            raise DependencyAway(self.name)
+        self._do("DELETE", f"/internal/v1/reservations/{order_id}", "reservations.write")
+
+    def mark_sold(self, order_id: UUID) -> None:
+        """Count what is held for an order as sold; what was given back stays where it is."""
+        self._do("POST", f"/internal/v1/reservations/{order_id}/sale", "reservations.write")
 
     def lookup(self, product_ids: Sequence[int]) -> dict[int, Product]:
         """Return those of the products that exist."""
@@ -197,6 +220,12 @@ class ProductService(Peer):
         status, answer = self._call("GET", path, "books.read", None)
         return self._read(status, (200,), answer, _BooksPage).items
 
+    def list_kept(self, product_id: int, *, after: UUID, limit: int) -> list[Kept]:
+        """Return what is kept of a product for the orders that follow an id, by id."""
+        path = f"/internal/v1/products/{product_id}/reservations?after={after}&limit={limit}"
+        status, answer = self._call("GET", path, "books.read", None)
+        return self._read(status, (200,), answer, _KeptPage).items
+
 
 class UserService(Peer):
     """The user service."""
@@ -208,6 +237,23 @@ class UserService(Peer):
         path = f"/internal/v1/users/{user_id}/addresses/{address_id}"
         status, answer = self._call("GET", path, "addresses.read", None)
         return None if status == 404 else self._read(status, (200,), answer, _Address).model_dump()
+
+
+class NotificationService(Peer):
+    """The notification service."""
+
+    name = "notification service"
+
+    def find_mailed(self, event_ids: Sequence[UUID]) -> set[UUID]:
+        """Return those of the events that have become a mail; at most 500 at once."""
+        body = {"event_ids": list(event_ids)}
+        status, answer = self._call("POST", "/internal/v1/notifications/lookup", "notifications.read", body)
+        return set(self._read(status, (200,), answer, _EventIds).event_ids)
+
+    def forget_handled(self, event_ids: Sequence[UUID]) -> None:
+        """Have those of the events that have become no mail count when they come again."""
+        body = {"event_ids": list(event_ids)}
+        self._do("POST", "/internal/v1/notifications/forget", "notifications.repair", body)
 
 
 def send_twice(send: Callable[[], T]) -> T:

@@ -1,6 +1,7 @@
 """The service's own commands: `flask reconcile`."""
 
 import sys
+from collections.abc import Sequence
 
 import click
 from flask import Flask
@@ -8,7 +9,9 @@ from flask import Flask
 from chassis.context import bind_context
 from chassis.errors import DependencyAway
 from order_service.models import db
-from order_service.services.reconciling import SETTLE_SECONDS, reconcile
+from order_service.services.desk import Desk
+from order_service.services.reconciling import SETTLE_SECONDS, Drift, reconcile
+from order_service.services.repairing import repair
 
 
 def register_commands(app: Flask) -> None:
@@ -22,11 +25,18 @@ def register_commands(app: Flask) -> None:
         type=click.FloatRange(0),
         help="Seconds before a difference is looked at again.",
     )
-    def reconcile_books(settle: float) -> None:
-        """Compare stock, orders and payments: exit status 1 on drift, 2 when it could not be told."""
+    @click.option("--repair", "mends", is_flag=True, help="Do what is safe, say what is to be done by hand.")
+    def reconcile_books(settle: float, mends: bool) -> None:
+        """Compare stock, orders, payments and notifications.
+
+        Exit status 1 on drift (with --repair on what is left), 2 when it could not be told.
+        """
         try:
             with bind_context(request_id=None, traceparent=None):
                 found = reconcile(db.session, app.extensions["desk"], settle)
+                if mends and found:
+                    _repair(app.extensions["desk"], found)
+                    found = reconcile(db.session, app.extensions["desk"], settle)
         except DependencyAway as error:
             click.echo(f"the {error.dependency} is away", err=True)
             sys.exit(2)
@@ -34,3 +44,11 @@ def register_commands(app: Flask) -> None:
             click.echo(drift)
         click.echo(f"drift {len(found)}")
         sys.exit(1 if found else 0)
+
+
+def _repair(desk: Desk, found: Sequence[Drift]) -> None:
+    for drift, steps in repair(db.session, desk, found):
+        click.echo(drift)
+        for step in steps:
+            click.echo(f"  {step}")
+    click.echo("after the repair:")

@@ -17,8 +17,10 @@ class Settings(ServiceSettings):
     service: ClassVar[str] = "order-service"
 
     product_service_url: str = "http://127.0.0.1:5002"
+    notification_service_url: str = "http://127.0.0.1:5004"
     order_product_key: SecretStr
     order_user_key: SecretStr
+    order_notification_key: SecretStr
     order_payment_timeout: int = Field(default=1800, ge=1)
     # Text, so that an empty variable means "not set".
     payment_test_methods: str = ""

@@ -265,6 +265,27 @@ class BooksView(View):
     sold: int
 
 
+class ReservationsQuery(Query):
+    """Which reservations of a product."""
+
+    after: UUID = UUID(int=0)
+    limit: int = Field(default=100, ge=1, le=500)
+
+
+class KeptView(View):
+    """What an order keeps of a product."""
+
+    order_id: UUID
+    status: Literal["held", "sold"]
+    quantity: int
+
+
+class KeptList(View):
+    """What orders keep of a product, by their ids."""
+
+    items: list[KeptView]
+
+
 class BooksList(View):
     """The books of some products, by id."""
 

@@ -69,11 +69,11 @@ def test_a_service_gets_no_secret_of_another() -> None:
         "user": {"ORDER_USER_KEY", "NOTIFICATION_USER_KEY", "ADMIN_PASSWORD", "KEY_ENCRYPTION_SECRET"},
         "product": {"ORDER_PRODUCT_KEY"},
         "order": {
-            "ORDER_PRODUCT_KEY", "ORDER_USER_KEY", "PAYMENT_SANDBOX_WEBHOOK_SECRET", "PAYMENT_HTTP_KEY",
-            "PAYMENT_HTTP_WEBHOOK_SECRET",
+            "ORDER_PRODUCT_KEY", "ORDER_USER_KEY", "ORDER_NOTIFICATION_KEY",
+            "PAYMENT_SANDBOX_WEBHOOK_SECRET", "PAYMENT_HTTP_KEY", "PAYMENT_HTTP_WEBHOOK_SECRET",
         },
         "notification": {
-            "NOTIFICATION_USER_KEY", "SMTP_PASSWORD", "VAPID_PRIVATE_KEY",
+            "NOTIFICATION_USER_KEY", "ORDER_NOTIFICATION_KEY", "SMTP_PASSWORD", "VAPID_PRIVATE_KEY",
             "ALIYUN_ACCESS_KEY_SECRET",
         },
     }  # fmt: skip

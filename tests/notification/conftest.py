@@ -27,6 +27,7 @@ from tests.notification.stubs import USER_KEY, MailSink, PushService, UserServic
 from tests.servers import Database, PostgresServer, RedisServer
 
 KID = "test-key"
+ORDER_KEY = "only-for-tests-order-notification-key"
 BUYER = {
     "user_id": 42,
     "username": "小明",
@@ -101,6 +102,7 @@ def _settings(database: Database, **values: Any) -> Settings:
         db_user=database.user,
         db_password=database.password,
         notification_user_key=USER_KEY,
+        order_notification_key=ORDER_KEY,
         mail_from="测试商城 <shop@example.com>",
         **values,
     )

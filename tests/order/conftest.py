@@ -16,10 +16,11 @@ from order_service import create_app, make_providers
 from order_service.config import Settings
 from order_service.payments.registry import Providers
 from order_service.payments.sandbox import Sandbox
-from tests.order.product_books import KEY, USER_KEY, ProductBooks, make_server
+from tests.order.product_books import KEY, NOTIFICATION_KEY, USER_KEY, ProductBooks, make_server
 from tests.order.shop import WEBHOOK_SECRET, Person, Shop
 from tests.servers import PostgresServer, RedisServer
 
+ADDRESSES = ("product_service_url", "user_service_url", "notification_service_url")
 numbers = itertools.count(1000)
 
 
@@ -31,7 +32,7 @@ def signing_key() -> Ed25519PrivateKey:
 
 @pytest.fixture(scope="session")
 def run_products(signing_key: Ed25519PrivateKey) -> Iterator[Callable[[], tuple[ProductBooks, str]]]:
-    """Run a product service, which here is also the user service; return books and address."""
+    """Run a product service, here also user and notification service; return books and address."""
     public = orjson.loads(jwt.algorithms.OKPAlgorithm.to_jwk(signing_key.public_key()))
     servers = []
 
@@ -65,6 +66,7 @@ def make_settings(postgres_server: PostgresServer, redis_server: RedisServer) ->
             "redis_password": redis_server.password,
             "order_product_key": KEY,
             "order_user_key": USER_KEY,
+            "order_notification_key": NOTIFICATION_KEY,
             "payment_sandbox_webhook_secret": WEBHOOK_SECRET,
         }
         return Settings(**(values | changes))
@@ -95,9 +97,7 @@ def make_shop(
         database = f"order_{next(numbers)}"
         postgres_server.make_database(database, template=migrated_database)
         products, url = run_products()
-        settings = make_settings(
-            database, **({"product_service_url": url, "user_service_url": url} | changes)
-        )
+        settings = make_settings(database, **(dict.fromkeys(ADDRESSES, url) | changes))
         app = create_app(settings)
         apps.append(app)
         shop = Shop(app, products, signing_key)

@@ -14,6 +14,7 @@ import orjson
 
 KEY = "order-product-key-for-tests-01234"
 USER_KEY = "order-user-key-for-tests-012345678"
+NOTIFICATION_KEY = "order-notification-key-for-tests-0"
 RELEASED = "released"
 
 
@@ -46,6 +47,9 @@ class ProductBooks:
     products: dict[int, Product] = field(default_factory=dict)
     reservations: dict[str, Any] = field(default_factory=dict)
     sold: set[str] = field(default_factory=set)
+    # Ids of events: which have become a mail, and which the notification service would not handle again.
+    mailed: set[str] = field(default_factory=set)
+    handled: set[str] = field(default_factory=set)
     calls: list[tuple[str, str]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     before: dict[str, Callable[[str], int | None]] = field(default_factory=dict)
@@ -114,6 +118,38 @@ class ProductBooks:
         """Hear that an order is paid."""
         self.sold.add(order_id)
 
+    def sell_now(self, order_id: str) -> tuple[int, Any]:
+        """Count what is held for an order as sold."""
+        self.sold.add(order_id)
+        return 204, None
+
+    def kept(self, product_id: int, after: str, limit: int) -> tuple[int, Any]:
+        """Show what orders keep of a product."""
+        with self.lock:
+            items = [
+                {"order_id": order_id, "status": "sold" if order_id in self.sold else "held", "quantity": n}
+                for order_id in sorted(self.reservations)
+                if order_id > after and (n := self.holds(order_id).get(product_id))
+            ]
+        return 200, {"items": items[:limit]}
+
+    def find_mailed(self, event_ids: list[str]) -> tuple[int, Any]:
+        """Show which events have become a mail."""
+        if len(event_ids) > 500:
+            return 422, {"code": "validation_error"}
+        return 200, {"event_ids": [one for one in event_ids if one in self.mailed]}
+
+    def forget(self, event_ids: list[str]) -> tuple[int, Any]:
+        """Forget that events without a mail were handled."""
+        self.handled -= set(event_ids) - self.mailed
+        return 204, None
+
+    def tell(self, event_id: str) -> None:
+        """Deliver an event to the notification service."""
+        if event_id not in self.handled:
+            self.handled.add(event_id)
+            self.mailed.add(event_id)
+
     def read_books(self, after: int, limit: int) -> tuple[int, Any]:
         """Show the books of the products that follow an id."""
         with self.lock:
@@ -165,6 +201,10 @@ TOKENS = {
     "release": ("product-service", KEY, "reservations.write"),
     "lookup": ("product-service", KEY, "products.read"),
     "books": ("product-service", KEY, "books.read"),
+    "sell": ("product-service", KEY, "reservations.write"),
+    "kept": ("product-service", KEY, "books.read"),
+    "mailed": ("notification-service", NOTIFICATION_KEY, "notifications.read"),
+    "forget": ("notification-service", NOTIFICATION_KEY, "notifications.repair"),
     "address": ("user-service", USER_KEY, "addresses.read"),
 }
 
@@ -185,13 +225,26 @@ def make_server(books: ProductBooks) -> ThreadingHTTPServer:
                 after, limit = int(query["after"][0]), int(query["limit"][0])
                 self.act("books", "", lambda: books.read_books(after, limit))
                 return
+            if "/reservations?" in self.path:
+                path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
+                product_id = int(path.split("/")[-2])
+                after, limit = query["after"][0], int(query["limit"][0])
+                self.act("kept", "", lambda: books.kept(product_id, after, limit))
+                return
             before, users, user_id, addresses, address_id = self.path.rsplit("/", 4)
             assert (before, users, addresses) == ("/internal/v1", "users", "addresses")
             self.act("address", address_id, lambda: books.address(int(user_id), int(address_id)))
 
         def do_POST(self) -> None:
-            body = orjson.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if self.path == "/internal/v1/reservations":
+            body = orjson.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
+            if self.path.endswith("/sale"):
+                order_id = self.path.split("/")[-2]
+                self.act("sell", order_id, lambda: books.sell_now(order_id))
+            elif self.path == "/internal/v1/notifications/lookup":
+                self.act("mailed", "", lambda: books.find_mailed(body["event_ids"]))
+            elif self.path == "/internal/v1/notifications/forget":
+                self.act("forget", "", lambda: books.forget(body["event_ids"]))
+            elif self.path == "/internal/v1/reservations":
                 self.act("reserve", body["order_id"], lambda: books.reserve(body["order_id"], body["items"]))
             else:
                 assert self.path == "/internal/v1/products/lookup"

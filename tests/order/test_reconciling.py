@@ -31,17 +31,22 @@ def busy(own_shop: Shop) -> tuple[Shop, dict[str, str], int]:
 
 
 def deliver(shop: Shop) -> None:
-    """Let the product service hear of what happened."""
-    for row in shop.rows("SELECT subject, type FROM events ORDER BY sequence"):
+    """Send what is unsent, and let the other services hear of it."""
+    sent = shop.rows(
+        "WITH sent AS (DELETE FROM outbox RETURNING sequence)"
+        " SELECT id, subject, type FROM events JOIN sent USING (sequence) ORDER BY sequence"
+    )
+    for row in sent:
+        shop.products.tell(str(row.id))
         if row.type == "order.paid":
             shop.products.sell(row.subject)
         elif row.type == "order.cancelled":
             shop.products.release(row.subject)
 
 
-def run(shop: Shop) -> tuple[int, list[str]]:
+def run(shop: Shop, *options: str) -> tuple[int, list[str]]:
     """Run the command; return its exit status and what it printed."""
-    result = shop.app.test_cli_runner().invoke(args=["reconcile", "--settle", "0"])
+    result = shop.app.test_cli_runner().invoke(args=["reconcile", "--settle", "0", *options])
     return result.exit_code, result.output.splitlines()
 
 
@@ -114,7 +119,7 @@ def test_intents_and_unfinished_releases_are_no_drift(busy, how):
 def test_what_is_gone_at_the_second_look_is_no_drift(busy, monkeypatch):
     shop, orders, _ = busy
     shop.products.sold.discard(orders["paid"])
-    monkeypatch.setattr(reconciling.time, "sleep", lambda _: deliver(shop))
+    monkeypatch.setattr(reconciling.time, "sleep", lambda _: shop.products.sell(orders["paid"]))
     assert run(shop) == (0, ["drift 0"])
 
 
@@ -122,19 +127,41 @@ def test_everything_is_compared_in_pages(busy, monkeypatch):
     shop, orders, _ = busy
     monkeypatch.setattr(reconciling, "PRODUCTS_AT_ONCE", 2)
     monkeypatch.setattr(reconciling, "ORDERS_AT_ONCE", 2)
+    monkeypatch.setattr(reconciling, "EVENTS_AT_ONCE", 2)
     for _ in range(4):
         shop.products.add()
     assert run(shop) == (0, ["drift 0"])
     shop.products.products[5].stock += 1
     shop.rows("DELETE FROM refunds")
     shop.rows("DELETE FROM payments WHERE order_id = :o", o=orders["part"])
-    assert run(shop)[1][-1] == "drift 2"
+    shop.products.mailed.clear()
+    mails = len(shop.rows("SELECT 1 FROM events WHERE type <> 'order.completed'"))
+    assert run(shop)[1][-1] == f"drift {2 + mails}"
 
 
-def test_without_the_product_service_nothing_is_told(busy):
+@pytest.mark.parametrize(("call", "name"), [("books", "product service"), ("mailed", "notification service")])
+def test_without_the_other_services_nothing_is_told(busy, call, name):
     shop, _, _ = busy
-    shop.products.before["books"] = lambda _: 500
-    assert run(shop) == (2, ["the product service is away"])
+    shop.products.before[call] = lambda _: 500
+    assert run(shop) == (2, [f"the {name} is away"])
+
+
+def test_a_mail_that_was_never_made_is_drift_unless_its_event_is_yet_to_be_sent(busy):
+    shop, orders, _ = busy
+    [paid] = shop.rows(
+        "SELECT id, sequence FROM events WHERE type = 'order.paid' AND subject = :o", o=orders["paid"]
+    )
+    shop.products.mailed.discard(str(paid.id))
+    assert run(shop) == (1, [f"order {orders['paid']}: no mail of order.paid", "drift 1"])
+    shop.rows("INSERT INTO outbox (sequence, subject) VALUES (:s, :o)", s=paid.sequence, o=orders["paid"])
+    assert run(shop) == (0, ["drift 0"])
+
+
+def test_mails_of_more_than_30_days_ago_are_not_asked_for(busy):
+    shop, _, _ = busy
+    shop.products.mailed.clear()
+    shop.age(31 * 86400, events="occurred_at")
+    assert run(shop) == (0, ["drift 0"])
 
 
 def test_the_worker_counts_the_drift_and_the_metric_shows_it(busy, monkeypatch):

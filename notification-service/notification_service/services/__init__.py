@@ -17,12 +17,15 @@ from notification_service.services.queueing import (
 )
 from notification_service.services.sending import Tools, send_notification
 from notification_service.services.subscriptions import PushKeys, subscribe, unsubscribe
+from notification_service.services.tracing import find_mailed, forget_handled
 
 __all__ = [
     "PushKeys",
     "Sweep",
     "Tools",
     "db",
+    "find_mailed",
+    "forget_handled",
     "list_history",
     "mail_email_change",
     "mail_recovery",

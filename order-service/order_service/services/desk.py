@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from chassis.errors import DomainError, NotFound, lookup, problem
 from chassis.idempotency import Once
-from order_service.clients import ProductService, UserService
+from order_service.clients import NotificationService, ProductService, UserService
 from order_service.errors import ERROR_TABLE
 from order_service.models import HIDDEN, Order
 from order_service.payments.registry import Providers
@@ -21,6 +21,7 @@ class Desk:
 
     products: ProductService
     users: UserService
+    notifications: NotificationService
     providers: Providers
     currency: str
     payment_timeout: timedelta

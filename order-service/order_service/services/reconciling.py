@@ -1,4 +1,4 @@
-"""Whether the books agree: the product service's with the orders, the orders with their payments.
+"""Whether the books agree: the product service's with the orders, those with payments and notifications.
 
 Nothing is changed here. Everything is read in pages, so that no statement and no call of the job lasts long.
 """
@@ -20,6 +20,7 @@ from order_service.services.desk import Desk
 
 PRODUCTS_AT_ONCE = 500
 ORDERS_AT_ONCE = 5000
+EVENTS_AT_ONCE = 500
 SETTLE_SECONDS = 5.0
 STATUS_NAME = "drift"
 NO_LIMIT = 2**63 - 1
@@ -84,15 +85,32 @@ _REFUSED = text(
     """
 )
 
+# What is unsent is on its way. Older ones are left: the notification service would know them no more.
+_TOLD = text(
+    """
+    SELECT page.sequence, id, type, page.subject, outbox.sequence IS NOT NULL AS unsent,
+           occurred_at < now() - interval '30 days' AS old
+    FROM (SELECT * FROM events WHERE sequence < :before ORDER BY sequence DESC LIMIT :limit) AS page
+    LEFT JOIN outbox USING (sequence)
+    ORDER BY page.sequence DESC
+    """
+)
+MAILED = ("order.created", "order.paid", "order.shipped", "order.cancelled", "order.refunded")
+
 
 @dataclass(frozen=True)
 class Drift:
-    """Something that doesn't agree; it is the same one when it is off by as much."""
+    """Something that doesn't agree; it is the same one when it is off by as much.
+
+    `remedy` names what may be done about it, and `key` with what: services/repairing.py.
+    """
 
     subject: str
     kind: str
     by: int = 0
     told: str = field(default="", compare=False)
+    remedy: str = field(default="", compare=False)
+    key: Any = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.told or self.kind}"
@@ -165,7 +183,7 @@ def last_drift(session: Session) -> dict[str, float]:
 
 def _look(session: Session, desk: Desk) -> Search:
     found: list[Drift] = []
-    for drifts in (_product_pages(session, desk), _money_pages(session)):
+    for drifts in (_product_pages(session, desk), _money_pages(session), _mail_pages(session, desk)):
         for page in drifts:
             found += page
             yield
@@ -195,12 +213,12 @@ def _compare(theirs: Books, ours: Any) -> Iterator[Drift]:
     if theirs.stock != expected:
         sums = f"{theirs.delivered} delivered + {theirs.returned} returned - {theirs.held} held"
         told = f"stock is {theirs.stock}, not {expected} = {sums} - {theirs.sold} sold"
-        yield Drift(subject, "stock", theirs.stock - expected, told)
+        yield Drift(subject, "stock", theirs.stock - expected, told, "ledger")
     for kind in ("held", "sold"):
         there, here = getattr(theirs, kind), int(getattr(ours, kind, 0))
         if abs(there - here) > getattr(ours, "moving", 0):
             told = f"{there} {kind} in the product service, {here} in the orders"
-            yield Drift(subject, kind, there - here, told)
+            yield Drift(subject, kind, there - here, told, "reservations", theirs.product_id)
 
 
 def _money_pages(session: Session) -> Iterator[list[Drift]]:
@@ -216,11 +234,30 @@ def _money_pages(session: Session) -> Iterator[list[Drift]]:
 def _judge(row: Any) -> Iterator[Drift]:
     subject = f"order {row.id}"
     if row.status in ("paid", "shipped", "completed") and not row.paying:
-        yield Drift(subject, f"{row.status} without a captured payment")
+        yield Drift(subject, f"{row.status} without a captured payment", remedy="unpaid")
     if row.kept > 1:
-        yield Drift(subject, f"{row.kept} captured payments not refunded")
+        yield Drift(subject, f"{row.kept} captured payments not refunded", remedy="refund", key=row.id)
     if row.status == "cancelled" and row.kept:
-        yield Drift(subject, "cancelled, and its money neither back nor on its way")
+        told = "cancelled, and its money neither back nor on its way"
+        yield Drift(subject, told, remedy="refund", key=row.id)
+
+
+def _mail_pages(session: Session, desk: Desk) -> Iterator[list[Drift]]:
+    """Go back through the events that the buyer is told about, the newest first."""
+    before = NO_LIMIT
+    while True:
+        with transaction(session) as here:
+            rows = here.execute(_TOLD, {"before": before, "limit": EVENTS_AT_ONCE}).all()
+        told = [row for row in rows if row.type in MAILED and not (row.unsent or row.old)]
+        mailed = desk.notifications.find_mailed([row.id for row in told]) if told else set()
+        yield [
+            Drift(f"order {row.subject}", f"no mail of {row.type}", remedy="mail", key=row.id)
+            for row in told
+            if row.id not in mailed
+        ]
+        if len(rows) < EVENTS_AT_ONCE or rows[-1].old:
+            return
+        before = rows[-1].sequence
 
 
 def _to_look_at(session: Session) -> list[Drift]:
@@ -232,8 +269,12 @@ def _to_look_at(session: Session) -> list[Drift]:
             Drift(
                 f"payment anomaly {row.id}",
                 f"{row.reason}: {row.amount} {row.currency} told as {row.told} of payment {row.payment_id}",
+                remedy="anomaly",
             )
             for row in anomalies
         ),
-        *(Drift(f"refund {row.id}", f"refused: {row.amount} of order {row.order_id}") for row in refused),
+        *(
+            Drift(f"refund {row.id}", f"refused: {row.amount} of order {row.order_id}", remedy="refused")
+            for row in refused
+        ),
     ]

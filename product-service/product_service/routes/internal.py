@@ -4,7 +4,16 @@ from uuid import UUID
 
 from chassis.api import Answer, Api
 from product_service.errors import InsufficientStock, ReservationReleased
-from product_service.schemas import BooksList, BooksQuery, LookupIn, OfferList, ReservationIn, ReservationView
+from product_service.schemas import (
+    BooksList,
+    BooksQuery,
+    KeptList,
+    LookupIn,
+    OfferList,
+    ReservationIn,
+    ReservationsQuery,
+    ReservationView,
+)
 from product_service.services import books, db, reservations
 
 api = Api("internal", prefix="/internal/v1")
@@ -33,6 +42,15 @@ def release(order_id: UUID) -> Answer:
 
 
 @api.post(
+    "/reservations/<uuid:order_id>/sale", who="service", scope="reservations.write", answers={204: None}
+)
+def sell(order_id: UUID) -> Answer:
+    """Note that an order is paid whose event was lost; what was released before stays released."""
+    reservations.mark_sold(db.session, order_id)
+    return Answer(204)
+
+
+@api.post(
     "/products/lookup",
     who="service",
     scope="products.read",
@@ -48,3 +66,15 @@ def look_up(body: LookupIn) -> object:
 def read_books(query: BooksQuery) -> object:
     """Tell what the ledger and the reservations say of the products that follow an id."""
     return {"items": books.read_books(db.session, after=query.after, limit=query.limit)}
+
+
+@api.get(
+    "/products/<id:product_id>/reservations",
+    who="service",
+    scope="books.read",
+    query=ReservationsQuery,
+    answers={200: KeptList},
+)
+def list_reservations(query: ReservationsQuery, product_id: int) -> object:
+    """Tell which orders keep pieces of a product, from the one that follows an order's id."""
+    return {"items": books.list_kept(db.session, product_id, after=query.after, limit=query.limit)}

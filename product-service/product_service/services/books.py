@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
@@ -33,7 +34,20 @@ _BOOKS = text(
     """
 )
 
+_KEPT = text(
+    """
+    SELECT order_id, status, quantity FROM reserved_lines JOIN reservations USING (order_id)
+    WHERE product_id = :product_id AND status <> 'released' AND order_id > :after
+    ORDER BY order_id LIMIT :limit
+    """
+)
+
 
 def read_books(session: Session, *, after: int, limit: int) -> Sequence[Row[Any]]:
     """Return the books of the products that follow an id, archived ones too."""
     return session.execute(_BOOKS, {"after": after, "limit": limit}).all()
+
+
+def list_kept(session: Session, product_id: int, *, after: UUID, limit: int) -> Sequence[Row[Any]]:
+    """Return what orders hold or have bought of a product, by order id."""
+    return session.execute(_KEPT, {"product_id": product_id, "after": after, "limit": limit}).all()

@@ -1,0 +1,1 @@
+"""The fault lab: breaks a running suite on purpose, then counts what is left."""

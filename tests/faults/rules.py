@@ -1,0 +1,105 @@
+"""The seven rules, judged after every blow.
+
+What counts are the books outside the suite (the bank's ledger, the mail sink, the driver's record); the
+suite's own tables are compared with them. A service is asked nothing.
+"""
+
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+from tests.faults.calls import Record
+from tests.faults.cells import Cell, Verdict
+from tests.faults.evidence import Evidence, Reader, Witness
+from tests.faults.rules_events import check_events
+from tests.faults.rules_mail import check_mails
+from tests.faults.rules_money import check_captures, check_paid
+from tests.faults.rules_orders import check_orders
+from tests.faults.rules_stock import check_stock
+from tests.faults.rules_suite import check_suite
+
+__all__ = ["RULES", "Cell", "Judges", "Verdict", "check"]
+
+PATIENCE = 20.0
+SHOWN = 5
+RULES = {
+    1: "every order answered 201 is there; one key, one order",
+    2: "captures per order ≤ 1, each for a paid order or refunded in full, to the cent",
+    3: "no order is paid without a capture",
+    4: "the books of each product agree; stock never below 0",
+    5: "every event's effect exactly once; no older state over a newer",
+    6: "every paid order's receipt is in the mail sink",
+    7: "nothing restarted but by the lab; no dead letter but the planted ones",
+}
+
+Finding = tuple[int, str]
+
+
+class Judges:
+    """Judge one suite again and again; what was found once is not told again."""
+
+    def __init__(self, stage: Witness, record: Record) -> None:
+        self._record, self._currency = record, stage.env.get("CURRENCY", "CNY")
+        self._reader = Reader(stage)
+        self._cells: list[Cell] = []
+        self._told: set[Finding] = set()
+
+    def check(self, cell: Cell, patience: float = PATIENCE) -> list[Verdict]:
+        """Judge what a blow has left; what is wrong only while something is under way does not count."""
+        self._cells.append(cell)
+        ends = time.monotonic() + patience
+        evidence = self._reader.look()
+        found = self.find(evidence)
+        while found and time.monotonic() < ends:
+            time.sleep(1)
+            evidence = self._reader.look()
+            found &= self.find(evidence)
+        new = found - self._told
+        self._told |= found
+        counts = _counts(self._record, evidence)
+        return [_verdict(rule, sorted(text for r, text in new if r == rule), counts) for rule in RULES]
+
+    def find(self, evidence: Evidence) -> set[Finding]:
+        """Return all that is wrong, by rule."""
+        rules: dict[int, Callable[[], Iterator[str]]] = {
+            1: lambda: check_orders(self._record, evidence),
+            2: lambda: check_captures(self._record, evidence, self._currency),
+            3: lambda: check_paid(self._record, evidence),
+            4: lambda: check_stock(self._record, evidence),
+            5: lambda: check_events(self._record, evidence),
+            6: lambda: check_mails(self._record, evidence, self._cells),
+            7: lambda: check_suite(self._record, evidence),
+        }
+        return {(rule, text) for rule, search in rules.items() for text in search()}
+
+
+def _verdict(rule: int, wrong: list[str], counts: dict[int, str]) -> Verdict:
+    if not wrong:
+        return Verdict(rule, True, counts[rule])
+    more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    return Verdict(rule, False, "; ".join(wrong[:SHOWN]) + more)
+
+
+def _counts(record: Record, evidence: Evidence) -> dict[int, str]:
+    """Say how much each rule has looked at, so that a verdict over nothing shows."""
+    paid = sum(order.paid for order in evidence.orders.values())
+    events = sum(map(len, evidence.events.values()))
+    return {
+        1: f"{len(record.of('order'))} order calls, {len(evidence.orders)} orders",
+        2: f"{len(evidence.captures())} captures, {len(evidence.given_back())} of them with refunds",
+        3: f"{paid} paid orders",
+        4: f"{len(evidence.stock)} products, {len(evidence.movements)} movements, {record.stock_polls} polls",
+        5: f"{events} events, {len(evidence.notifications)} notifications",
+        6: f"{len(evidence.mails)} mails",
+        7: f"{len(evidence.restarts)} components, {sum(evidence.dead.values())} dead letters",
+    }
+
+
+_judges: "weakref.WeakKeyDictionary[Record, Judges]" = weakref.WeakKeyDictionary()
+
+
+def check(stage: Witness, record: Record, cell: Cell) -> list[Verdict]:
+    """Judge a blow; the judges of a record stay the same, so that each finding is told once."""
+    if record not in _judges:
+        _judges[record] = Judges(stage, record)
+    return _judges[record].check(cell)

@@ -1,0 +1,52 @@
+"""Rule 6: each paid order's receipt is in the mail sink, and twice only where a worker died while sending."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from tests.faults.calls import Record
+from tests.faults.cells import Cell
+from tests.faults.evidence import Evidence, Mail
+from tests.faults.rules_money import PAID
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+# Where the lab kills the process that sends: what it had sent and not noted is sent again.
+MAY_DOUBLE = {("notification-celery", "kill")}
+
+
+def check_mails(record: Record, evidence: Evidence, cells: Sequence[Cell]) -> Iterator[str]:
+    """Find receipts that are missing, and mails that came twice without reason."""
+    receipts = _receipts(evidence)
+    for order in evidence.orders.values():
+        if order.paid:
+            buyer = record.people.get(order.user_id)
+            to = buyer.email.lower() if buyer else "?"
+            found = receipts.get(order.id, [])
+            if not any(mail.to == to for mail in found):
+                state = order.status if order.status in PAID else f"paid and {order.status}"
+                yield f"order {order.id} is {state}, but no receipt came to {to}"
+            if len({mail.message_id for mail in found}) > 1:
+                yield f"order {order.id}: {len(found)} receipts with different Message-IDs"
+    copies: dict[str, list[Mail]] = defaultdict(list)
+    for mail in evidence.mails:
+        copies[mail.message_id].append(mail)
+    for message_id, mails in copies.items():
+        for mail in mails[1:]:
+            if not any(cell.covers(mail.received_at) for cell in cells if cell.blow in MAY_DOUBLE):
+                yield f"mail {message_id} to {mail.to} came {len(mails)} times"
+
+
+def _receipts(evidence: Evidence) -> dict[str, list[Mail]]:
+    """Find the receipts: mails that name an order and the payment whose money the bank has."""
+    orders = {
+        payment_id: evidence.payments[payment_id].order_id
+        for payment_id in evidence.captures()
+        if payment_id in evidence.payments
+    }
+    found: dict[str, list[Mail]] = defaultdict(list)
+    for mail in evidence.mails:
+        named = set(UUID.findall(mail.text))
+        for payment_id in named & orders.keys():
+            if orders[payment_id] in named:
+                found[orders[payment_id]].append(mail)
+    return found

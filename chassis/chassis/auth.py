@@ -21,6 +21,7 @@ ISSUER = AUDIENCE = "ecommerce"
 ALGORITHM = "EdDSA"
 ACCESS_SECONDS = 900
 SERVICE_TOKEN_SECONDS = 60
+SERVICE_TOKEN_TYPE = "svc+jwt"
 JWKS_KEY, DENIED_KEY, DENIED_VERSION_KEY = "auth:jwks", "auth:denied", "auth:denied:version"
 KEY_REFRESH_SECONDS = 5.0
 DENIED_REFRESH_SECONDS = 0.5
@@ -261,6 +262,8 @@ class Gate:
         """Accept a peer's token for `scope`, or raise 401."""
         token = _bearer(authorization)
         try:
+            if jwt.get_unverified_header(token).get("typ") != SERVICE_TOKEN_TYPE:
+                raise unauthorized()
             claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
             peer = self.peers.get(str(claimed))
             if peer is None or not peer.secret:
@@ -270,8 +273,10 @@ class Gate:
                 peer.secret,
                 algorithms=["HS256"],
                 audience=self.settings.service,
-                options={"require": ["iss", "aud", "scope", "exp"]},
+                options={"require": ["iss", "aud", "scope", "iat", "exp"]},
             )
+            if claims["exp"] - claims["iat"] > SERVICE_TOKEN_SECONDS:
+                raise unauthorized()
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise unauthorized() from error
         if claims["scope"] != scope or scope not in peer.scopes:
@@ -282,7 +287,7 @@ def sign_service_token(secret: str, *, issuer: str, audience: str, scope: str) -
     """Sign a token with which one service calls another, valid for 60 s."""
     now = int(time.time())
     claims = {"iss": issuer, "aud": audience, "scope": scope, "iat": now, "exp": now + SERVICE_TOKEN_SECONDS}
-    return jwt.encode(claims, secret, algorithm="HS256", headers={"typ": "svc+jwt"})
+    return jwt.encode(claims, secret, algorithm="HS256", headers={"typ": SERVICE_TOKEN_TYPE})
 
 
 def _bearer(authorization: str | None) -> str:

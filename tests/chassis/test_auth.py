@@ -178,6 +178,22 @@ def test_a_peers_token_opens_only_what_it_names(
         gate.check_service("Bearer " + sign_service_token(**right | changes), scope)
 
 
+@pytest.mark.parametrize(
+    ("typ", "changes"),
+    [("JWT", {}), ("at+jwt", {}), ("svc+jwt", {"exp": 4_000_000_000}), ("svc+jwt", {"iat": None})],
+)
+def test_a_peers_token_is_of_its_type_and_good_for_a_minute(
+    settings: Settings, typ: str, changes: dict[str, int | None]
+) -> None:
+    gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), PEERS)
+    now = int(time.time())
+    claims = {"iss": "order-service", "aud": "sample-service", "scope": "write", "iat": now, "exp": now + 60}
+    said = {name: value for name, value in (claims | changes).items() if value is not None}
+    token = jwt.encode(said, SECRET, algorithm="HS256", headers={"typ": typ})
+    with pytest.raises(Refusal):
+        gate.check_service(f"Bearer {token}", "write")
+
+
 def test_a_users_token_opens_no_internal_route(settings: Settings, signing_key: Ed25519PrivateKey) -> None:
     gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), PEERS)
     token = auth.sign_access_token(Identity(1, "s", "admin"), key=signing_key, kid=KID)

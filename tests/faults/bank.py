@@ -216,6 +216,10 @@ class Ledger:
         self.lines.append(line)
         return line
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
 
 def _cut_torn_line(path: Path) -> str:
     """Return the whole lines of a file, and cut off what a killed process wrote half."""

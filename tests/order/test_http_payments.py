@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from chassis.config import ExampleSecret
 from deploy.local.ports import free_ports
-from order_service import make_providers
+from order_service import make_jobs, make_providers
 from order_service.config import Settings
 from order_service.payments.http import HttpProvider
 from order_service.payments.registry import Providers
@@ -235,6 +235,19 @@ class TestNoDefiniteAnswer:
             order, _ = begun(buyer, tea, "tok_success")
             settle(shop)
             assert buyer.see(order["id"])["payment"]["status"] == "processing"
+
+    def test_the_job_asks_for_one_a_call_so_that_silence_does_not_add_up(
+        self, shop: Shop, bank: Bank, buyer: Person, tea: int
+    ):
+        begun(buyer, tea, "tok_async_never")
+        begun(buyer, tea, "tok_async_never")
+        shop.age(60, payments="next_check_at")
+        job = next(job for job in make_jobs(shop.desk) if job.name == "settle payments")
+        due = "SELECT id FROM payments WHERE status = 'processing' AND next_check_at <= now()"
+        before = len(shop.rows(due))
+        with shop.session() as session:
+            assert job.run(session) is True
+        assert len(shop.rows(due)) == before - 1
 
 
 class TestAPaymentThatEndsLater:

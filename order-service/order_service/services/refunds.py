@@ -19,7 +19,6 @@ from order_service.services.desk import Desk, lock_order, refuse
 
 # Longer than the request itself takes to ask the provider.
 FIRST_TRY = timedelta(seconds=10)
-TRIED_AT_ONCE = 10
 LONGEST_PAUSE = 15
 
 log = get_logger(__name__)
@@ -127,22 +126,26 @@ def drive_refund(session: Session, desk: Desk, begun: Refund) -> Order:
 
 
 def finish_refunds(session: Session, desk: Desk) -> bool:
-    """Go on with refunds that have no definite answer yet; a periodic job."""
+    """Go on with a refund that has no definite answer yet; a periodic job, again until none is due.
+
+    One a call, as payments are settled.
+    """
     due = (
         select(Refund)
         .where(Refund.status == "processing", Refund.next_try_at <= now())
         .order_by(Refund.next_try_at)
-        .limit(TRIED_AT_ONCE)
+        .limit(1)
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
     )
     with transaction(session) as here:
-        refunds = here.scalars(due).all()
-        for refund in refunds:
+        refund = here.scalar(due)
+        if refund is not None:
             refund.put_off(now(), longest=LONGEST_PAUSE)
-    for refund in refunds:
-        drive_refund(session, desk, refund)
-    return len(refunds) == TRIED_AT_ONCE
+    if refund is None:
+        return False
+    drive_refund(session, desk, refund)
+    return True
 
 
 def _lock(session: Session, begun: Refund) -> tuple[Order, Refund]:

@@ -18,7 +18,6 @@ from order_service.services.refunds import open_refund
 
 # How long a payment under way may hold up the expiry of its order.
 GRACE = timedelta(minutes=10)
-CHECKED_AT_ONCE = 10
 LONGEST_PAUSE = 15
 
 log = get_logger(__name__)
@@ -61,28 +60,32 @@ def _record_capture(session: Session, order: Order, payment: Payment) -> None:
 
 
 def settle_payments(session: Session, desk: Desk) -> bool:
-    """Ask the providers for what became of payments under way; a periodic job."""
-    payments = _take_due(session)
-    for payment in payments:
-        settle_payment(session, desk, payment)
-    return len(payments) == CHECKED_AT_ONCE
+    """Ask a provider for what became of a payment under way; a periodic job, again until none is due.
+
+    One a call: a provider that keeps silent must hold up neither the job's heartbeat nor its end.
+    """
+    payment = _take_due(session)
+    if payment is None:
+        return False
+    settle_payment(session, desk, payment)
+    return True
 
 
-def _take_due(session: Session) -> list[Payment]:
-    """Take payments that are to be looked at, and put each off in case that it has no answer yet."""
+def _take_due(session: Session) -> Payment | None:
+    """Take a payment that is to be looked at, and put it off in case that it has no answer yet."""
     due = (
         select(Payment)
         .where(Payment.status.in_(LIVE), Payment.next_check_at <= now())
         .order_by(Payment.next_check_at)
-        .limit(CHECKED_AT_ONCE)
+        .limit(1)
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
     )
     with transaction(session) as here:
-        payments = list(here.scalars(due).all())
-        for payment in payments:
+        payment = here.scalar(due)
+        if payment is not None:
             payment.put_off(now(), longest=LONGEST_PAUSE)
-    return payments
+    return payment
 
 
 def settle_payment(session: Session, desk: Desk, payment: Payment) -> None:

@@ -19,7 +19,21 @@ MAX_ATTEMPTS = 5
 KEPT = timedelta(days=30)
 PURGE_BATCH = 10_000
 
-Handler = Callable[[Session, Envelope], object]
+Effect = Callable[[Session, Envelope], object]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """An effect that needs to know something of another service, which is asked before the transaction.
+
+    A call inside it would hold its locks and its connection for as long as the other side thinks.
+    """
+
+    ask: Callable[[Session, Envelope], Any]
+    effect: Callable[[Session, Envelope, Any], object]
+
+
+Handler = Effect | Asking
 
 
 class InboxEntry(Base):
@@ -57,13 +71,19 @@ class Consumer:
 
 def receive(session: Session, queue: str, event: Envelope, handler: Handler) -> bool:
     """Make an event's effect once; return False when it was made before."""
+    effect = _ask(session, event, handler) if isinstance(handler, Asking) else handler
     with transaction(session) as here:
         # First of all, so that a second delivery at the same moment waits here for the first one's end.
         claim = insert(InboxEntry).values(consumer=queue, event_id=event.id).on_conflict_do_nothing()
         if here.execute(claim.returning(InboxEntry.event_id)).first() is None:
             return False
-        handler(here, event)
+        effect(here, event)
     return True
+
+
+def _ask(session: Session, event: Envelope, handler: Asking) -> Effect:
+    answer = handler.ask(session, event)
+    return lambda here, event: handler.effect(here, event, answer)
 
 
 def note_failure(session: Session, queue: str, message_id: str, reason: str, *, limit: int) -> InboxFailure:

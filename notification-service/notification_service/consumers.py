@@ -5,7 +5,7 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from chassis.events import Envelope
-from chassis.inbox import Consumer
+from chassis.inbox import Asking, Consumer
 from notification_service import services
 from notification_service.clients import UserService
 from notification_service.events import UserData
@@ -15,10 +15,13 @@ from notification_service.rendering import Texts
 def make_consumers(texts: Texts, users: UserService) -> list[Consumer]:
     """Return the service's queues, each with its table of handlers."""
     welcome = partial(services.welcome, texts=texts)
-    recovery = partial(services.mail_recovery, texts=texts, users=users)
-    email_change = partial(services.mail_email_change, texts=texts, users=users)
-    order = partial(services.notify_order, texts=texts, users=users)
-    low_stock = partial(services.notify_low_stock, texts=texts, users=users)
+    about_user = partial(services.ask_about_user, users=users)
+    recovery = Asking(about_user, partial(services.mail_recovery, texts=texts))
+    email_change = Asking(about_user, partial(services.mail_email_change, texts=texts))
+    order = Asking(about_user, partial(services.notify_order, texts=texts))
+    low_stock = Asking(
+        partial(services.ask_whom_to_warn, users=users), partial(services.notify_low_stock, texts=texts)
+    )
     return [
         Consumer(
             "user.events",

@@ -1,29 +1,31 @@
 """What this service reads from other services' events; further fields are left aside."""
 
-from notification_service.schemas import Told, UserData
+from notification_service.schemas import AdminData, Told, UserData
 
-__all__ = ["EmailChangeData", "OrderData", "RecoveryData", "StockData", "UserData"]
+__all__ = ["AboutUser", "AdminData", "EmailChangeData", "OrderData", "RecoveryData", "StockData", "UserData"]
 
 
-class RecoveryData(Told):
+class AboutUser(Told):
+    """Every event that concerns a user."""
+
+    user_id: int
+
+
+class RecoveryData(AboutUser):
     """`user.recovery.requested`."""
 
-    user_id: int
 
-
-class EmailChangeData(Told):
+class EmailChangeData(AboutUser):
     """`user.email.change.requested`."""
 
-    user_id: int
     email: str
     new_email: str
 
 
-class OrderData(Told):
+class OrderData(AboutUser):
     """Every `order.*` event."""
 
     order_id: str
-    user_id: int
 
 
 class StockData(Told):

@@ -79,11 +79,14 @@ class UserService:
     requests: list[Request] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     fails_with: int | None = None
+    # What a test wants done while a request waits for its answer.
+    meanwhile: Callable[[], object] = lambda: None
 
     def answer(self, request: Request) -> Answer:
         """Answer one request."""
         if request.path == "/.well-known/jwks.json":
             return 200, self.keys
+        self.meanwhile()
         self.requests.append(request)
         if self.fails_with:
             return self.fails_with, {}

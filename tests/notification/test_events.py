@@ -1,5 +1,7 @@
 """What an event becomes: one notification per channel and recipient, in the recipient's language."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from chassis.context import bind_context
@@ -22,6 +24,24 @@ def person(app, user_id=42):
     """Return the own copy of a user."""
     with app.app_context():
         return db.session.get(Person, user_id)
+
+
+@pytest.fixture
+def transactions(app):
+    """Return what counts the transactions that are open in the database."""
+    with app.app_context():
+        engine = db.engine
+    seen = []
+
+    def look():
+        others = (
+            "datname = current_database() AND backend_type = 'client backend' "
+            "AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
+        )
+        with engine.connect() as connection:
+            seen.append(connection.scalar(db.text(f"SELECT count(*) FROM pg_stat_activity WHERE {others}")))
+
+    return SimpleNamespace(look=look, seen=seen)
 
 
 def test_a_registration_becomes_a_welcome_mail(deliver, box):
@@ -104,6 +124,16 @@ class TestPeople:
         deliver("order.paid")
         assert len(box.rows(channel="email")) == 1
 
+    def test_are_asked_for_outside_any_transaction(self, deliver, users, box, transactions):
+        users.meanwhile = transactions.look
+        for user_id, name in enumerate(
+            ("order.paid", "user.recovery.requested", "user.email.change.requested")
+        ):
+            users.users[user_id] = {**BUYER, "user_id": user_id}
+            deliver(name, user_id=user_id)
+        assert transactions.seen == [0, 0, 0]
+        assert len(box.rows(channel="email")) == 4
+
     def test_change_with_their_events(self, deliver, app):
         deliver("user.registered", sequence=1)
         deliver("user.updated", sequence=2, locale="en", email="new@example.com")
@@ -181,6 +211,11 @@ class TestLowStock:
             "Low stock: TEA-0007 (5 left)",
             "库存预警：TEA-0007 仅剩 5 件",
         ]
+
+    def test_is_told_to_those_that_were_asked_for_outside_any_transaction(self, deliver, users, transactions):
+        users.meanwhile = transactions.look
+        deliver("product.stock.updated", previous_stock=6, stock=5, low_stock_threshold=5)
+        assert transactions.seen == [0]
 
     @pytest.mark.parametrize(("before", "after"), [(5, 4), (5, 5), (6, 6), (10, 6), (3, 8), (4, 0)])
     def test_is_told_only_by_the_change_that_crosses_the_level(self, deliver, box, users, before, after):

@@ -6,6 +6,8 @@ from notification_service.services.history import list_history, retry_notificati
 from notification_service.services.people import save_person
 from notification_service.services.preferences import read_preferences, write_preferences
 from notification_service.services.queueing import (
+    ask_about_user,
+    ask_whom_to_warn,
     mail_email_change,
     mail_recovery,
     notify_low_stock,
@@ -23,6 +25,8 @@ __all__ = [
     "PushKeys",
     "Sweep",
     "Tools",
+    "ask_about_user",
+    "ask_whom_to_warn",
     "db",
     "find_mailed",
     "forget_handled",

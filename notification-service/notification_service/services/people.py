@@ -25,14 +25,25 @@ def save_person(session: Session, user: UserData, *, sequence: int) -> None:
         here.execute(statement)
 
 
-def find_person(session: Session, user_id: int, users: UserService) -> Person:
-    """Return a user, asking the user service for one whose events have not come yet."""
+def ask_for_person(session: Session, user_id: int, users: UserService) -> UserData | None:
+    """Return what the user service tells of a user whose events have not come yet, None of others."""
+    with transaction(session) as here:
+        known = here.get(Person, user_id) is not None
+    if known:
+        return None
+    told = users.find_user(user_id)
+    if told is None:
+        raise UnknownUser(f"the user service knows no user {user_id}")
+    return told
+
+
+def find_person(session: Session, user_id: int, told: UserData | None) -> Person:
+    """Return a user, of whom the user service may have told when no event had yet."""
     if person := session.get(Person, user_id):
         return person
-    user: Any = users.find_user(user_id)
-    if user is None:
-        raise UnknownUser(f"the user service knows no user {user_id}")
+    if told is None:
+        raise UnknownUser(f"user {user_id} was forgotten a moment ago")
     # Every event is newer than an answer without a sequence.
-    values = {**user.model_dump(), "sequence": 0}
+    values: dict[str, Any] = {**told.model_dump(), "sequence": 0}
     session.execute(insert(Person).values(values).on_conflict_do_nothing())
     return Person(**values)

@@ -1,6 +1,6 @@
 """What becomes a notification: one row per event, channel and recipient."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,11 +15,19 @@ from chassis.db import transaction
 from chassis.events import Envelope
 from chassis.idempotency import Once
 from notification_service.clients import UserService
-from notification_service.events import EmailChangeData, OrderData, RecoveryData, StockData, UserData
+from notification_service.events import (
+    AboutUser,
+    AdminData,
+    EmailChangeData,
+    OrderData,
+    RecoveryData,
+    StockData,
+    UserData,
+)
 from notification_service.models import Notification, Person, PushSubscription
 from notification_service.recipients import is_phone
 from notification_service.rendering import DEFAULT_LOCALE, Texts, one_line
-from notification_service.services.people import find_person, save_person
+from notification_service.services.people import ask_for_person, find_person, save_person
 from notification_service.services.preferences import read_preferences
 
 # Messages that no preference turns off, by channel: receipts, what guards the account, and what an
@@ -56,31 +64,36 @@ def welcome(session: Session, event: Envelope, texts: Texts) -> None:
         _insert(here, message, "email", user.email, user_id=user.user_id, event=event)
 
 
-def mail_recovery(session: Session, event: Envelope, texts: Texts, users: UserService) -> None:
+def ask_about_user(session: Session, event: Envelope, users: UserService) -> UserData | None:
+    """Return what has to be asked about the user of an event, None when their own events have told it."""
+    return ask_for_person(session, AboutUser.model_validate(event.data).user_id, users)
+
+
+def mail_recovery(session: Session, event: Envelope, told: UserData | None, texts: Texts) -> None:
     """Mail somebody the way to a new password."""
     asked = RecoveryData.model_validate(event.data)
     with transaction(session) as here:
-        person = find_person(here, asked.user_id, users)
+        person = find_person(here, asked.user_id, told)
         message = _message(texts, "password_reset", person.locale, {"name": person.username})
         _insert(here, message, "email", person.email, user_id=person.user_id, event=event)
 
 
-def mail_email_change(session: Session, event: Envelope, texts: Texts, users: UserService) -> None:
+def mail_email_change(session: Session, event: Envelope, told: UserData | None, texts: Texts) -> None:
     """Have the new address confirmed, and tell the old one."""
     asked = EmailChangeData.model_validate(event.data)
     with transaction(session) as here:
-        person = find_person(here, asked.user_id, users)
+        person = find_person(here, asked.user_id, told)
         data = {"name": person.username, "new_email": asked.new_email}
         for template, address in (("email_change", asked.new_email), ("email_change_notice", asked.email)):
             message = _message(texts, template, person.locale, data)
             _insert(here, message, "email", address, user_id=person.user_id, event=event)
 
 
-def notify_order(session: Session, event: Envelope, texts: Texts, users: UserService) -> None:
+def notify_order(session: Session, event: Envelope, told: UserData | None, texts: Texts) -> None:
     """Tell the buyer what happened to an order, on every way that leads to them."""
     order = OrderData.model_validate(event.data)
     with transaction(session) as here:
-        person = find_person(here, order.user_id, users)
+        person = find_person(here, order.user_id, told)
         data = {**event.data, "name": person.username}
         message = _message(texts, ORDER_TEMPLATES[event.type], person.locale, data)
         wanted = read_preferences(here, person.user_id)
@@ -98,14 +111,17 @@ def notify_order(session: Session, event: Envelope, texts: Texts, users: UserSer
             )
 
 
-def notify_low_stock(session: Session, event: Envelope, texts: Texts, users: UserService) -> None:
-    """Tell every active administrator when a product has just fallen to its warning level."""
+def ask_whom_to_warn(_session: Session, event: Envelope, users: UserService) -> Sequence[AdminData]:
+    """Return every active administrator when a product has just fallen to its warning level, else nobody."""
+    return users.list_admins() if StockData.model_validate(event.data).became_low else ()
+
+
+def notify_low_stock(session: Session, event: Envelope, admins: Sequence[AdminData], texts: Texts) -> None:
+    """Tell the administrators that a product has just fallen to its warning level."""
     stock = StockData.model_validate(event.data)
-    if not stock.became_low:
-        return
     data = {**stock.model_dump(), "product": event.data.get("name") or stock.sku}
     with transaction(session) as here:
-        for admin in users.list_admins():
+        for admin in admins:
             message = _message(texts, "low_stock", admin.locale, data)
             _insert(here, message, "email", admin.email, user_id=admin.user_id, event=event)
 

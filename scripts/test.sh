@@ -28,10 +28,10 @@ all() {
 # The end-to-end tests against containers, which stay up when they were up before.
 docker_tests() {
     set_up
-    [ -e .env ] || install -m 600 .env.example .env
-    [ -n "$(docker compose ps --quiet nginx)" ] || trap 'docker compose down' EXIT
-    docker compose up -d --build --wait
-    SHOP_URL=$(scripts/suite.sh url) pytest "$@" tests/e2e tests/security
+    [ -n "$(docker ps --quiet --filter label=com.docker.compose.service=nginx \
+        --filter label=com.docker.compose.project.working_dir="$PWD")" ] || trap 'MODE=docker scripts/suite.sh down' EXIT
+    MODE=docker scripts/suite.sh up
+    SHOP_URL=$(MODE=docker scripts/suite.sh url) pytest "$@" tests/e2e tests/security
 }
 
 # Who may call what, forged tokens, bad input, smuggling, leaks: on a suite of its own, with the tables printed.

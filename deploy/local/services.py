@@ -113,6 +113,11 @@ def health_question(process: str) -> tuple[str, ...]:
     return ("-m", "chassis.heartbeats") if process.endswith("-worker") else ()
 
 
+def stop_seconds(process: str) -> int:
+    """Return how long a process may take to finish what it has begun; a mail takes longer than a request."""
+    return 60 if process == CELERY else 30
+
+
 def service_of(process: str) -> str:
     """Return the service that a process belongs to, whose `app.log` it writes."""
     owners = {name: f"{service}-service" for service in SERVICES for name in commands(service)}
@@ -140,7 +145,7 @@ def service_programs(settings: Settings, place: Place) -> list[Program]:
             owner,
             place.code / f"{service}-service",
             environment(service, settings, place),
-            stop_seconds=30,
+            stop_seconds=stop_seconds(name),
             writes_own_log=True,
         )
         for service in SERVICES

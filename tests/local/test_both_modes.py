@@ -1,6 +1,7 @@
 """What plain processes and containers must have in common, and what keeps the two apart."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,17 +9,31 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from chassis.worker import DRAIN_SECONDS
 from deploy.local.addresses import choose_ports
 from deploy.local.errors import SetupError
 from deploy.local.layout import Layout
 from deploy.local.nginx import SETTINGS, Nginx, Upstream
-from deploy.local.services import CELERY, SERVICES, Place, commands, environment, health_question
+from deploy.local.services import (
+    CELERY,
+    SERVICES,
+    Place,
+    commands,
+    environment,
+    health_question,
+    stop_seconds,
+)
 from deploy.local.settings import Settings, read_values
+from notification_service.channels.email import MAIL_SECONDS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
 # Set where there is no image that would set it.
 PLAIN_ONLY = {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "FLASK_SKIP_DOTENV", "HOME", "LANG", "TZ", "TMPDIR"}
+
+# Read, because the module wants a server's environment.
+GUNICORN = (REPOSITORY / "chassis/chassis/gunicorn_conf.py").read_text()
+GRACEFUL_SECONDS = int(re.findall(r"^graceful_timeout = (\d+)$", GUNICORN, re.MULTILINE)[0])
 
 # Its Compose knows no --wait.
 FAKE_DOCKER = """\
@@ -89,6 +104,15 @@ def test_a_setting_that_nginx_cannot_use_stops_the_start(tmp_path: Path) -> None
         Nginx(REPOSITORY / "nginx", *folders, 8080, 8443, upstreams, {"CORS_ORIGINS": "*"}).prepare()
 
 
+def test_both_modes_give_processes_the_time_that_they_need_to_finish() -> None:
+    needed = {f"{service}-service": GRACEFUL_SECONDS for service in SERVICES}
+    needed |= {f"{service}-service-worker": DRAIN_SECONDS for service in SERVICES}
+    needed[CELERY] = MAIL_SECONDS
+    for name, seconds in needed.items():
+        assert COMPOSE[name]["stop_grace_period"] == f"{stop_seconds(name)}s"
+        assert seconds < stop_seconds(name)
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """Return a folder with the scripts and no Docker engine in reach."""
@@ -153,3 +177,33 @@ def test_an_older_compose_is_waited_for(clone: Path) -> None:
     )
     assert unwell.returncode == 1
     assert "running:unhealthy /two exited:1 /setup" in unwell.stderr
+
+
+def test_only_containers_are_replaced_one_by_one(clone: Path) -> None:
+    refusal = suite(clone, "rolling-restart", MODE="plain")
+    assert refusal.returncode == 1
+    assert "make restart SERVICE=order-service" in refusal.stderr
+    assert len(refusal.stderr.splitlines()) == 1
+
+
+def test_the_tests_against_containers_wait_for_an_older_compose_too(clone: Path) -> None:
+    (clone / "bin").mkdir()
+    stubs = {
+        "bin/docker": FAKE_DOCKER,
+        "bin/pytest": '#!/bin/sh\necho "pytest at $SHOP_URL: $*"\n',
+        "scripts/packages.sh": "#!/bin/sh\n",
+        "scripts/python.sh": f'#!/bin/sh\necho "{clone}"\n',
+    }
+    for name, text in stubs.items():
+        (clone / name).write_text(text)
+        (clone / name).chmod(0o755)
+    states = {"STATES": "running:healthy /one\\n", "WAIT_SECONDS": "0"}
+    done = subprocess.run(
+        [str(clone / "scripts/test.sh"), "docker", "-x"],
+        env={"PATH": f"{clone}/bin:{os.environ['PATH']}", **states},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "pytest at http://localhost: -x tests/e2e tests/security"

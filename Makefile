@@ -1,7 +1,7 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs url restart reset demo test test-docker test-security lint lock bench-footprint
+.PHONY: help up down status logs url restart rolling-restart reset demo test test-docker test-security lint lock bench-footprint
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ url: ## print the shop's address
 
 restart: ## restart one process (SERVICE=order-service)
 	@scripts/suite.sh restart $(SERVICE)
+
+rolling-restart: ## replace a service's replicas one by one by newly built ones, without a failed request (SERVICE=order-service; Docker)
+	@scripts/suite.sh rolling-restart $(SERVICE)
 
 reset: ## stop it and delete ./data and ./logs, after asking (YES=1 does not ask)
 	@YES=$(YES) scripts/suite.sh reset

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One suite, two ways to run it: containers where a Docker engine answers, else plain processes.
-# Usage: scripts/suite.sh up|down|status|logs|url|restart|reset [PROCESS]   (see `make help`)
+# Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset [PROCESS]   (see `make help`)
 #
 # data/ belongs to the way that made it (their PostgreSQLs sort differently, their brokers differ in version):
 # data/.mode names it, and MODE=docker|plain chooses at the first start.
@@ -128,6 +128,12 @@ restart() {
     if [ "$mode" = plain ]; then plain restart "$1"; else compose restart "$1"; fi
 }
 
+rolling_restart() {
+    [ "$mode" = docker ] ||
+        die "Without Docker a service is one process, which nothing can stand in for: make restart SERVICE=${1:-order-service}."
+    exec scripts/rolling_restart.sh "$1"
+}
+
 run() {
     [ $# -ge 2 ] || die "Usage: scripts/service.sh SERVICE COMMAND …, such as scripts/service.sh order-service flask outbox"
     if [ "$mode" = plain ]; then plain run "$@"; fi
@@ -155,10 +161,15 @@ case $command in
         choose_mode
         "$command" "${2:-}"
         ;;
+    rolling-restart)
+        settings
+        choose_mode
+        rolling_restart "${2:-}"
+        ;;
     run) # scripts/service.sh
         settings
         choose_mode
         run "${@:2}"
         ;;
-    *) die "Usage: scripts/suite.sh up|down|status|logs|url|restart|reset [PROCESS]" ;;
+    *) die "Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset [PROCESS]" ;;
 esac

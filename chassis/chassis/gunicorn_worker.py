@@ -1,6 +1,14 @@
-"""Gunicorn's worker of threads, which refuses what is no proper request with a problem document too."""
+"""Gunicorn's worker of threads, which refuses what is no proper request with a problem document too.
+
+On SIGTERM it takes itself out: its port refuses connections at once, so that Nginx and the other services
+turn to another replica before they have sent anything, and every connection that was made before is served.
+"""
 
 import contextlib
+import ctypes
+import socket
+import struct
+import time
 from typing import Any
 
 import orjson
@@ -24,6 +32,16 @@ BROKEN = (500, "internal_error", "Something went wrong on our side.")
 
 MOST_DRAINED = 8 * 1024 * 1024
 
+# How long a handshake that has begun may take to end, between machines that share a network.
+HANDSHAKE_SECONDS = 0.05
+# Linux's numbers, and a packet filter (BPF) that drops TCP packets with the flag SYN: load the byte of the
+# flags; is SYN set?; then keep nothing; else keep all.
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+DROP_SYN = b"".join(
+    struct.pack("=HBBI", *instruction)
+    for instruction in ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+)
+
 log = get_logger(__name__)
 
 
@@ -37,12 +55,49 @@ class Worker(ThreadWorker):
 
         def with_body(environ: dict[str, Any], start_response: Any) -> Any:
             body = environ["wsgi.input"] = BodyReader(environ["wsgi.input"])
+
+            def start(*arguments: Any) -> Any:
+                # Gunicorn decides on keeping the connection when a request begins, which may be long ago.
+                if not self.alive:
+                    start_response.__self__.force_close()
+                return start_response(*arguments)
+
             try:
-                return app(environ, start_response)
+                return app(environ, start)
             finally:
                 body.drain()
 
         self.wsgi = with_body
+
+    def init_process(self) -> None:
+        """Start to serve, also on a port that a worker before has filtered."""
+        for listener in self.sockets:
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+        super().init_process()
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Take connections or take none for now; for good once the worker is told to end."""
+        super().set_accept_enabled(enabled)
+        if not self.alive:
+            self._close_port()
+
+    def _close_port(self) -> None:
+        """Take every connection that was made, and have all later ones refused.
+
+        Closing resets what nobody has accepted, and more comes while we look, so no handshake may begin
+        any more before the last look: whoever tries finds the port closed when trying again.
+        """
+        for listener in self.sockets:
+            with contextlib.suppress(OSError):
+                drop_handshakes(listener)
+        time.sleep(HANDSHAKE_SECONDS)
+        for listener in self.sockets:
+            taken = -1
+            while taken != self.nr_conns:
+                taken = self.nr_conns
+                self.accept(listener)
+            listener.close()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Refuse a request that can't be read, or one that broke outside the app, and close."""
@@ -58,6 +113,13 @@ class Worker(ThreadWorker):
             util.write_nonblock(client, answer)
         except OSError as gone:
             log.info("nobody waits for the refusal", reason=type(gone).__name__)
+
+
+def drop_handshakes(listener: Any) -> None:
+    """Let no new connection be made, and those that are under way come to an end."""
+    program = ctypes.create_string_buffer(DROP_SYN)
+    described = struct.pack("@HP", len(DROP_SYN) // 8, ctypes.addressof(program))
+    listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
 
 
 class BodyReader:

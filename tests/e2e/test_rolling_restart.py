@@ -1,0 +1,64 @@
+"""Replicas are replaced one by one under load, and nobody notices."""
+
+import os
+import subprocess
+
+import pytest
+
+from tests.e2e.shoppers import Shoppers
+from tests.e2e.suite import REPOSITORY
+
+CALLS = 600
+BUYERS = 4
+
+pytestmark = pytest.mark.skipif("SHOP_URL" not in os.environ, reason="a plain suite has no replicas")
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout
+
+
+def containers(service: str) -> dict[str, str]:
+    """Return the image of each of a service's replicas."""
+    ids = run("docker", "compose", "ps", "-q", service).split()
+    return {name: run("docker", "inspect", "--format", "{{.Image}}", name).strip() for name in ids}
+
+
+def scale(service: str, number: int) -> None:
+    replicas = f"{service}={number}"
+    run("docker", "compose", "up", "-d", "--no-deps", "--no-recreate", "--wait", "--scale", replicas, service)
+
+
+@pytest.fixture
+def crowd(new_customer, new_product) -> Shoppers:
+    return Shoppers([new_customer() for _ in range(BUYERS)], new_product(stock=100_000))
+
+
+# One replica gets a second for the time; peers find replicas by name, past Nginx.
+@pytest.mark.parametrize(("service", "replicas"), [("order-service", 2), ("product-service", 1)])
+def test_a_rolling_restart_under_load_fails_no_request(running_suite, crowd, service, replicas):
+    scale(service, replicas)
+    before = containers(service)
+    try:
+        with crowd.shopping():
+            crowd.wait_for(50)
+            run("make", "rolling-restart", f"SERVICE={service}")
+            crowd.wait_for(CALLS)
+        after = containers(service)
+    finally:
+        scale(service, 1)
+    assert crowd.failures == []
+    assert sum(crowd.answers.values()) >= CALLS
+    assert len(after) == len(before) == replicas
+    assert not before.keys() & after.keys()
+    built = run("docker", "image", "inspect", "--format", "{{.Id}}", f"ecommerce-basic/{service}").strip()
+    assert set(after.values()) == {built}
+
+
+def test_a_rolling_restart_of_something_else_is_refused_in_one_sentence(running_suite):
+    line = ["make", "-s", "rolling-restart", "SERVICE=postgres"]
+    refused = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode != 0
+    assert refused.stderr.startswith("Name a service that Nginx leads to")

@@ -19,6 +19,8 @@ BUYERS_EACH = 1
 STORM_SECONDS = 2.0
 SETTLE_SECONDS = 60.0
 POLL_SECONDS = 0.05
+# How long somebody waits at most who got no answer.
+LONGEST_PAUSE, SCOUT_PAUSE = 3.0, 0.5
 PRICES = ("0.01", "9.90", "19.99", "33.33", "128.00", "1999.95")
 # How many products, and pieces of each: enough for everybody, the same few for many, and last pieces.
 WIDE, CONTENDED, SCARCE = (40, 20_000), (2, 500_000), (4, 30)
@@ -72,7 +74,7 @@ class Load:
         method: str = "http",
         tokens: Mapping[str, int] = TOKENS,
         seed: int = 1,
-        think: tuple[float, float] = (0.2, 0.6),
+        think: tuple[float, float] = (0.4, 1.2),
     ) -> None:
         self.record = Record()
         self.shop = Shop(stage.url, self.record)
@@ -145,7 +147,7 @@ class Load:
         """Ask again what became of unknown calls until it is known; return how many still are not."""
         ends = time.time() + patience
         open_calls = self._open_calls()
-        with ThreadPoolExecutor(CONNECTIONS // 2) as pool:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
             list(pool.map(lambda call: self.shop.settle(call, ends), open_calls))
         return len(self._open_calls())
 
@@ -237,21 +239,19 @@ class Load:
     def _live(self, place: int, round_: int) -> None:
         dice = random.Random(f"{self._random.random()}{place}{round_}")
         mine = self._buyers[place * BUYERS_EACH : (place + 1) * BUYERS_EACH]
-        visitor = _Visitor(self, dice)
+        visitor, pause, stormed = _Visitor(self, dice), 0.0, 0.0
         while self._running.is_set():
-            buyer = dice.choice(mine)
-            if self._is_storming(place):
+            buyer, (count, ends) = dice.choice(mine), self._storm
+            if place < count and stormed < ends and time.time() < ends:
                 visitor.check_out(buyer)
+                # Who got no answer has hit what was broken; the next storm is another one.
+                stormed = ends if visitor.baffled else 0.0
                 continue
-            tries = len(self.record.calls)
             visitor.do_something(buyer)
-            # Who was refused a connection at once would otherwise ask a thousand times a second.
-            failed = any(call.outcome == "unknown" for call in self.record.calls[tries:][-3:])
-            self._wake.wait(dice.uniform(*self._think) + (0.3 if failed else 0.0))
-
-    def _is_storming(self, place: int) -> bool:
-        count, ends = self._storm
-        return place < count and time.time() < ends
+            # Who is refused at once would otherwise ask a thousand times a second. One goes on looking
+            # when the shop is back.
+            pause = min(LONGEST_PAUSE if place else SCOUT_PAUSE, pause * 2 + 0.25) if visitor.baffled else 0.0
+            self._wake.wait(pause or dice.uniform(*self._think))
 
     def _open_calls(self) -> list[Call]:
         return [call for call in self.record.calls if call.outcome == "unknown" and call.repeatable]
@@ -263,19 +263,22 @@ class _Visitor:
     def __init__(self, load: Load, dice: random.Random) -> None:
         self._load, self._shop, self._dice = load, load.shop, dice
         self._admin = load._admin
+        # Whether the last thing that was done ended without an answer.
+        self.baffled = False
 
     def do_something(self, buyer: Person) -> None:
         """Browse, or buy, or change one's profile."""
-        dice = self._dice.random()
-        if dice < 0.38:
+        dice, self.baffled = self._dice.random(), False
+        if dice < 0.48:
             self._browse(buyer)
-        elif dice < 0.40:
+        elif dice < 0.50:
             self._change_profile(buyer)
         else:
             self.check_out(buyer)
 
     def check_out(self, buyer: Person) -> None:
         """Order, and mostly pay; what follows a payment now and then follows."""
+        self.baffled = False
         order = self._order(buyer)
         if order is None:
             return
@@ -288,6 +291,11 @@ class _Visitor:
             return
         self._pay(buyer, order)
 
+    def _call(self, kind: str, method: str, path: str, person: Person | None, *args: Any, **kw: Any) -> Call:
+        call = self._shop.call(kind, method, path, person, *args, **kw)
+        self.baffled = call.outcome == "unknown"
+        return call
+
     def _browse(self, buyer: Person) -> None:
         product = self._dice.choice(self._load._wide)
         paths: list[tuple[str, Person | None]] = [
@@ -298,11 +306,11 @@ class _Visitor:
             ("/orders?limit=10", buyer),
         ]
         path, who = self._dice.choice(paths)
-        self._shop.call("browse", "GET", path, who, repeatable=False)
+        self._call("browse", "GET", path, who, repeatable=False)
 
     def _change_profile(self, buyer: Person) -> None:
         change = {"nickname": f"n{uuid4().hex[:6]}", "locale": self._dice.choice(["zh-CN", "en"])}
-        self._shop.call("profile", "PUT", "/profile", buyer, change)
+        self._call("profile", "PUT", "/profile", buyer, change, repeatable=False)
 
     # --- Ordering ---
 
@@ -329,14 +337,14 @@ class _Visitor:
             facts = {}
         else:
             body["items"] = [{"product_id": p, "quantity": q} for p, q in lines.items()]
-        call = self._shop.call("order", "POST", "/orders", buyer, body, key=key, facts=facts)
+        call = self._call("order", "POST", "/orders", buyer, body, key=key, facts=facts)
         if call.code == "insufficient_stock" and self._dice.random() < 0.3:
             self._restock(next(iter(lines)))
         if call.outcome != "ok":
             return None
         order: dict[str, Any] = call.answer
         if self._dice.random() < 0.1:
-            self._shop.call(
+            self._call(
                 "look",
                 "GET",
                 f"/orders/{order['id']}",
@@ -348,8 +356,8 @@ class _Visitor:
 
     def _fill_cart(self, buyer: Person, lines: Mapping[int, int]) -> bool:
         for product, quantity in lines.items():
-            path = f"/cart/items/{product}"
-            if self._shop.call("cart", "PUT", path, buyer, {"quantity": quantity}).outcome != "ok":
+            path, body = f"/cart/items/{product}", {"quantity": quantity}
+            if self._call("cart", "PUT", path, buyer, body, repeatable=False).outcome != "ok":
                 return False
         return True
 
@@ -358,7 +366,7 @@ class _Visitor:
 
     def _book(self, product: int, delta: int, reason: str) -> None:
         """Book a delivery or a return; it has no key, so an unknown one is never sent again."""
-        self._shop.call(
+        self._call(
             "stock",
             "POST",
             f"/products/{product}/stock",
@@ -387,9 +395,7 @@ class _Visitor:
     def _send_payment(self, buyer: Person, order: dict[str, Any], token: str) -> Call:
         body = {"method": self._load._method, "token": token}
         facts = {"order_id": order["id"], "token": token}
-        return self._shop.call(
-            "pay", "POST", f"/orders/{order['id']}/pay", buyer, body, keyed=True, facts=facts
-        )
+        return self._call("pay", "POST", f"/orders/{order['id']}/pay", buyer, body, keyed=True, facts=facts)
 
     def _after_payment(self, buyer: Person, order: dict[str, Any]) -> None:
         dice = self._dice.random()
@@ -416,14 +422,14 @@ class _Visitor:
 
     def _move(self, kind: str, person: Person, order: dict[str, Any], body: Any = None) -> Call:
         path = f"/orders/{order['id']}/{kind}"
-        return self._shop.call(kind, "POST", path, person, body, facts={"order_id": order["id"]})
+        return self._call(kind, "POST", path, person, body, facts={"order_id": order["id"]})
 
     def _refund(self, order: dict[str, Any], amount: str | None) -> None:
         key = str(uuid4())
         body = {"reason": key} | ({"amount": amount} if amount else {})
         path = f"/orders/{order['id']}/refund"
         facts = {"order_id": order["id"], "amount": amount}
-        self._shop.call("refund", "POST", path, self._admin, body, key=key, facts=facts)
+        self._call("refund", "POST", path, self._admin, body, key=key, facts=facts)
 
     def _part_of(self, order: dict[str, Any]) -> str:
         total = Decimal(order["total_amount"])

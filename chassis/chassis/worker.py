@@ -73,15 +73,22 @@ def run_worker(app: Flask, plan: WorkerPlan) -> int:
     configure_logs(app.config["SETTINGS"], "worker")
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     while not is_migrated(app):
-        if signal.sigtimedwait(STOP_SIGNALS, 1.0):
+        if _is_stopped(within=1.0):
             return 0
     stop, hearts = threading.Event(), Heartbeats()
     threads = [_start(name, work, stop, hearts) for name, work in _works(app, plan).items()]
     log.info("worker started", threads=[thread.name for thread in threads])
-    while not signal.sigtimedwait(STOP_SIGNALS, 1.0):
+    while not _is_stopped(within=1.0):
         _watch(hearts)
     stop.set()
     return _drain(threads)
+
+
+def _is_stopped(within: float) -> bool:
+    """Wait so many seconds for a signal that stops the process."""
+    received = signal.sigtimedwait(STOP_SIGNALS, within)
+    # When a pause of the process (SIGSTOP) outlasts the wait, CPython returns a record that nobody filled in.
+    return received is not None and received.si_signo in STOP_SIGNALS
 
 
 def _watch(hearts: Heartbeats) -> None:

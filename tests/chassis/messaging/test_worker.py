@@ -139,6 +139,19 @@ def test_a_thread_that_hangs_ends_the_process(app, start, tmp_path):
     assert '"threads":["job hang"]' in last
 
 
+def test_a_process_that_was_paused_goes_on(session, broker, start, tmp_path):
+    process = start()
+    rename(session, 1, "a")
+    wait_for(lambda: len(effects(session)) == 1, 40)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGCONT)
+    rename(session, 1, "b")
+    wait_for(lambda: len(effects(session)) == 2, 40)
+    assert stop(process)[0] == 0
+    assert log_of(tmp_path).count('"worker started"') == 1
+
+
 def test_a_worker_waits_for_its_database_and_its_tables(session, app, database, broker, start, tmp_path):
     with app.app_context():
         session.execute(text("DROP TABLE worker_status"))

@@ -1,7 +1,7 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs url restart rolling-restart reset demo test test-docker test-security lint lock bench-footprint
+.PHONY: help up down status logs url restart rolling-restart reset demo test test-docker test-security test-faults lint lock bench-footprint
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-docker: ## run the end-to-end tests against docker compose
 
 test-security: ## run the security tests and print their tables: operations × roles, forged tokens, paths, smuggling
 	@scripts/test.sh security
+
+test-faults: ## break a suite of its own on purpose, then count (QUICK=1 kills only, MODE=docker|plain); writes docs/faults.md
+	@QUICK=$(QUICK) MODE=$(MODE) scripts/test.sh faults $(ARGS)
 
 lint: ## run ruff and mypy
 	@scripts/test.sh lint

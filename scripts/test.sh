@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up what the tests need, then run them.  Usage: scripts/test.sh all|lint|docker|security [PYTEST OPTIONS]
+# Set up what the tests need, then run them.  Usage: scripts/test.sh all|lint|docker|security|faults [OPTIONS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -40,6 +40,18 @@ security() {
     pytest --tables "$@" tests/security
 }
 
+# The fault lab; only a whole run may write its page.
+faults() {
+    set_up
+    local options=(${MODE:+--mode "$MODE"})
+    if [ -n "${QUICK:-}" ]; then
+        options+=(--quick)
+    elif [ $# -eq 0 ]; then
+        options+=(--out docs/faults.md)
+    fi
+    python -m tests.faults "${options[@]}" "$@"
+}
+
 case ${1:-} in
     all) all "${@:2}" ;;
     lint)
@@ -48,8 +60,9 @@ case ${1:-} in
         ;;
     docker) docker_tests "${@:2}" ;;
     security) security "${@:2}" ;;
+    faults) faults "${@:2}" ;;
     *)
-        echo "Usage: scripts/test.sh all|lint|docker|security [PYTEST OPTIONS]" >&2
+        echo "Usage: scripts/test.sh all|lint|docker|security|faults [OPTIONS]" >&2
         exit 1
         ;;
 esac

@@ -1,0 +1,130 @@
+"""The table of a run: printed, kept as JSON, and written into its page."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.faults.cells import Verdict
+
+FEWEST_IN_FLIGHT = 20
+RULES = range(1, 8)
+HEAD = "| component | fault | calls | unknown | in flight | back after | at rest after | "
+GREEN, RED, VOID = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell; `recovery`, `rest` and `seconds` are durations: from the blow, from its end, of all."""
+
+    component: str
+    fault: str
+    calls: int
+    unknown: int
+    in_flight: int
+    recovery: float | None
+    rest: float
+    seconds: float
+    verdicts: Sequence[Verdict]
+    troubles: Sequence[str]
+
+    @property
+    def green(self) -> bool:
+        """Tell whether everything holds."""
+        return not self.troubles and all(verdict.ok for verdict in self.verdicts)
+
+    @property
+    def findings(self) -> list[str]:
+        """Say what does not hold."""
+        broken = [f"rule {verdict.rule}: {verdict.detail}" for verdict in self.verdicts if not verdict.ok]
+        return [*self.troubles, *broken]
+
+    def line(self) -> str:
+        """Return the row for a terminal."""
+        back = "-" if self.recovery is None else f"{self.recovery:.1f} s"
+        marks = " ".join(f"{verdict.rule}{'✓' if verdict.ok else '✗'}" for verdict in self.verdicts)
+        counts = f"{self.calls:5} calls {self.unknown:4} unknown {self.in_flight:3} in flight"
+        name = f"{self.component:27} {self.fault:9}"
+        return f"{name} {counts}  back {back:>7}  rest {self.rest:5.1f} s  {marks}  {self.seconds:.0f} s"
+
+    def cells(self) -> list[str]:
+        """Return the row for the page."""
+        back = "–" if self.recovery is None else f"{self.recovery:.1f} s"
+        marks = {verdict.rule: "✓" if verdict.ok else "**✗**" for verdict in self.verdicts}
+        counts = [str(self.calls), str(self.unknown), str(self.in_flight), back, f"{self.rest:.1f} s"]
+        return [self.component, self.fault, *counts, *(marks.get(rule, "") for rule in RULES)]
+
+
+@dataclass
+class Run:
+    """All rows of one run, and what it ran on."""
+
+    mode: str
+    date: str
+    commit: str
+    machine: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def in_flight(self) -> int:
+        """Count the checkouts that were in flight at the blows."""
+        return sum(row.in_flight for row in self.rows)
+
+    @property
+    def status(self) -> int:
+        """Return the exit status: red, void (it has hit too little to prove anything), or green."""
+        if not all(row.green for row in self.rows):
+            return RED
+        return GREEN if self.in_flight >= FEWEST_IN_FLIGHT else VOID
+
+    def summary(self) -> str:
+        """Say in one line how it went."""
+        red = sum(not row.green for row in self.rows)
+        minutes = sum(row.seconds for row in self.rows) / 60
+        told = f"{len(self.rows)} cells, {red} red, {self.in_flight} checkouts in flight at the blows"
+        void = f"; void, for that is fewer than {FEWEST_IN_FLIGHT}" if self.status == VOID else ""
+        return f"{told}, {minutes:.0f} min{void}"
+
+    def markdown(self) -> str:
+        """Return the run as a section of the page."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        head = HEAD + " | ".join(map(str, RULES)) + " |"
+        lines = [
+            f"{self.date}, commit `{self.commit}`, {self.machine}.",
+            f"{versions}.",
+            f"{self.summary()}.",
+            "",
+            head,
+            "|" + " --- |" * head.count(" |"),
+            *(f"| {' | '.join(row.cells())} |" for row in self.rows),
+        ]
+        findings = [f"- {row.component}, {row.fault}: {text}" for row in self.rows for text in row.findings]
+        return "\n".join([*lines, *(["", "What does not hold:", "", *findings] if findings else [])])
+
+
+def write_page(path: Path, run: Run) -> None:
+    """Put the run in the place of its mode's last one; the rest of the page stays."""
+    begin, end = f"<!-- {run.mode}: written by the run -->", f"<!-- end of {run.mode} -->"
+    before, _, rest = path.read_text().partition(begin)
+    after = rest.partition(end)[2]
+    if not after:
+        raise ValueError(f"{path} has no place for {run.mode}")
+    path.write_text(f"{before}{begin}\n{run.markdown()}\n{end}{after}")
+
+
+def write_json(path: Path, run: Run) -> None:
+    """Keep every detail for whoever looks for the reason of a red cell."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(run), ensure_ascii=False, indent=1))
+
+
+def describe_machine() -> str:
+    """Say what the run was taken on."""
+    cpus = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(": ")[2] for line in cpus if line.startswith("model name")), "")
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2
+    system = f"{platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} × {model or platform.machine()}, {memory:.0f} GiB, {system}"

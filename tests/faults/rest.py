@@ -1,0 +1,96 @@
+"""When the suite is at rest: nothing is left that it would still do by itself."""
+
+import http.client
+import time
+from dataclasses import dataclass
+
+import psycopg2
+
+from deploy.setup.rabbitmq import BrokerError, Management
+from tests.faults.stage import Stage
+
+# As long must the queues be empty: it is also how often RabbitMQ counts its messages.
+QUIET_SECONDS = 5.0
+POLL_SECONDS = 0.25
+UNSENT = "SELECT count(*) FROM outbox"
+# What may still be under way in a service, by its database.
+UNDER_WAY = {
+    "order": {
+        "payments": "SELECT count(*) FROM payments WHERE status = 'processing'",
+        "refunds": "SELECT count(*) FROM refunds WHERE status = 'processing'",
+        "releases": "SELECT count(*) FROM releases",
+    },
+    "notification": {
+        "notifications": "SELECT count(*) FROM notifications WHERE status IN ('queued', 'sending')",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Whether the suite came to rest, after how many seconds of waiting, and what was left if not."""
+
+    reached: bool
+    seconds: float
+    left: str
+
+
+def wait_for_rest(stage: Stage, until: float) -> Rest:
+    """Wait until nothing has been under way for 5 s, at most until that moment of the monotonic clock."""
+    began = time.monotonic()
+    quiet_since: float | None = None
+    while True:
+        left, now = find_unrest(stage), time.monotonic()
+        if left:
+            quiet_since = None
+        elif quiet_since is None:
+            quiet_since = now
+        elif now - quiet_since >= QUIET_SECONDS:
+            return Rest(True, now - began, "")
+        # Once quiet it may show that it stays so; unrest has no time beyond the end.
+        if now > until and quiet_since is None:
+            return Rest(False, now - began, left)
+        time.sleep(POLL_SECONDS)
+
+
+def find_unrest(stage: Stage) -> str:
+    """Say what the suite would still do; nothing when it is at rest."""
+    try:
+        return _count_rows(stage) or _count_messages(stage)
+    except psycopg2.OperationalError as error:
+        return f"PostgreSQL: {error}".strip()
+    except (OSError, http.client.HTTPException, BrokerError) as error:
+        return f"RabbitMQ: {error}"
+
+
+def _count_rows(stage: Stage) -> str:
+    for service, way in stage.databases.items():
+        questions = {"unsent events": UNSENT, **UNDER_WAY.get(service, {})}
+        connection = psycopg2.connect(way, options="-c statement_timeout=5000")
+        try:
+            with connection, connection.cursor() as cursor:
+                for name, question in questions.items():
+                    cursor.execute(question)
+                    if count := cursor.fetchall()[0][0]:
+                        return f"{count} {name} of the {service} service"
+        finally:
+            connection.close()
+    return ""
+
+
+def _count_messages(stage: Stage) -> str:
+    waiting = {queue: count for queue, count in count_messages(stage).items() if not queue.endswith(".dead")}
+    return ", ".join(f"{count} messages in {queue}" for queue, count in waiting.items() if count)
+
+
+def count_messages(stage: Stage) -> dict[str, int]:
+    """Return how many messages each queue holds, those that are just being handled included."""
+    queues = management(stage).get("queues")
+    return {queue["name"]: queue.get("messages", 0) for queue in queues}
+
+
+def management(stage: Stage) -> Management:
+    """Return RabbitMQ's management API."""
+    env = stage.env
+    port = int(env["RABBITMQ_MANAGEMENT_PORT"])
+    return Management("127.0.0.1", port, env["RABBITMQ_DEFAULT_USER"], env["RABBITMQ_DEFAULT_PASS"])

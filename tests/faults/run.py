@@ -1,0 +1,140 @@
+"""A run of the lab: which cells, on which stages, in which order."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import psycopg2
+
+from tests.faults.attempt import Attempt
+from tests.faults.compose_stage import start_compose_stage
+from tests.faults.load import Load
+from tests.faults.plain_stage import start_plain_stage
+from tests.faults.report import Row, Run, describe_machine, write_json
+from tests.faults.rest import management
+from tests.faults.stage import REPOSITORY, STAGES, Stage
+
+SECONDS_TO_RECOVER = 60.0
+# What is promised of the two longer scenarios, and asserted.
+KILLS, SECONDS_BETWEEN, SECONDS_TO_SELL_AGAIN = 5, 3.0, 30.0
+SECONDS_AWAY, SECONDS_TO_DRAIN = 60.0, 30.0
+# In containers there are two stages, for only one with wires between its parts can be made slow.
+STAGES_OF: Mapping[str, Sequence[Callable[[], Stage]]] = {
+    "docker": (lambda: start_compose_stage(wired=False), lambda: start_compose_stage(wired=True)),
+    "plain": (start_plain_stage,),
+}
+FAULTS_OF = {"docker": (("kill", "stop", "pause", "cut"), ("slow",)), "plain": (("kill", "stop", "pause"),)}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a run breaks, and for how many seconds."""
+
+    mode: str
+    components: Sequence[str]
+    faults: Sequence[str]
+    # Whether the longer scenarios belong to it.
+    scenarios: bool
+    lengths: Mapping[str, float] = field(default_factory=dict)
+
+
+def run(selection: Selection) -> Run:
+    """Run the selected cells, and keep the details whatever happens."""
+    result = begin_run(selection.mode)
+    try:
+        for start, possible in zip(STAGES_OF[selection.mode], FAULTS_OF[selection.mode], strict=True):
+            if faults := [fault for fault in possible if fault in selection.faults]:
+                with start() as stage:
+                    result.versions = describe_versions(stage)
+                    for row in run_on(stage, selection, faults):
+                        show(row)
+                        result.rows.append(row)
+    finally:
+        write_json(STAGES / f"{selection.mode}.json", result)
+    return result
+
+
+def begin_run(mode: str) -> Run:
+    """Note when, where and what is put to the test."""
+    return Run(
+        mode=mode,
+        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        commit=describe_commit(),
+        machine=describe_machine(),
+    )
+
+
+def run_on(stage: Stage, selection: Selection, faults: Sequence[str]) -> Iterator[Row]:
+    """Run the cells of one stage, fault by fault, with one load and one set of books."""
+    load = Load(stage)
+    load.prepare()
+    stage.begin_watch()
+    try:
+        for fault in faults:
+            for component in selection.components:
+                yield strike(Attempt(stage, load, component, fault), selection.lengths[fault])
+        if selection.scenarios and "kill" in faults:
+            yield kill_database_again_and_again(Attempt(stage, load, "postgres", f"kill × {KILLS}"))
+            yield keep_broker_away(Attempt(stage, load, "rabbitmq", f"away {SECONDS_AWAY:.0f} s"))
+    finally:
+        load.record.write(str(STAGES / f"calls-{selection.mode}.jsonl"))
+
+
+def strike(attempt: Attempt, seconds: float) -> Row:
+    """Run one cell of the table."""
+    attempt.begin()
+    with attempt.blow(attempt.fault):
+        time.sleep(seconds)
+    attempt.await_success(SECONDS_TO_RECOVER)
+    return attempt.finish()
+
+
+def kill_database_again_and_again(attempt: Attempt) -> Row:
+    """Kill PostgreSQL five times; each time the shop sells again within 30 s."""
+    attempt.begin()
+    for _ in range(KILLS):
+        time.sleep(SECONDS_BETWEEN)
+        with attempt.blow("kill"):
+            pass
+        attempt.await_success(SECONDS_TO_SELL_AGAIN)
+    return attempt.finish()
+
+
+def keep_broker_away(attempt: Attempt) -> Row:
+    """Sell for 60 s without RabbitMQ; 30 s after its return the backlog has gone out."""
+    attempt.begin()
+    with attempt.blow("stop"):
+        time.sleep(SECONDS_AWAY)
+    attempt.await_drained(SECONDS_TO_DRAIN)
+    return attempt.finish()
+
+
+def show(row: Row) -> None:
+    """Print a row as soon as it is there."""
+    print(row.line(), flush=True)
+    for finding in row.findings:
+        print(f"    {finding}", flush=True)
+
+
+def describe_commit() -> str:
+    """Name the commit, and say when the tree differs from it."""
+    named = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return named.stdout.strip() or "none"
+
+
+def describe_versions(stage: Stage) -> dict[str, str]:
+    """Name what the suite runs on."""
+    with closing(psycopg2.connect(stage.databases["order"])) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW server_version")
+        postgres = str(cursor.fetchall()[0][0]).split()[0]
+    broker = management(stage).get("overview")["rabbitmq_version"]
+    return {**stage.versions(), "PostgreSQL": postgres, "RabbitMQ": broker}

@@ -1,0 +1,85 @@
+"""The lab's table: what makes a run red, void or green, and where it is written."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.cells import Verdict
+from tests.faults.report import GREEN, RED, VOID, Row, Run, write_page
+
+PAGE = """\
+# Page
+
+<!-- docker: written by the run -->
+old
+<!-- end of docker -->
+
+<!-- plain: written by the run -->
+kept
+<!-- end of plain -->
+"""
+
+
+def row(*, in_flight: int = 14, broken: int = 0, trouble: str = "") -> Row:
+    return Row(
+        component="postgres",
+        fault="kill",
+        calls=100,
+        unknown=3,
+        in_flight=in_flight,
+        recovery=2.34,
+        rest=8.0,
+        seconds=15.0,
+        verdicts=[Verdict(rule, rule != broken, f"detail {rule}") for rule in range(1, 8)],
+        troubles=[trouble] if trouble else [],
+    )
+
+
+def run(*rows: Row) -> Run:
+    return Run("docker", "2026-01-01", "abc", "a machine", {"PostgreSQL": "15"}, list(rows))
+
+
+def test_a_run_is_green_when_every_cell_is() -> None:
+    assert run(row(), row()).status == GREEN
+
+
+def test_a_run_that_hit_too_little_is_void() -> None:
+    assert run(row(in_flight=10), row(in_flight=9)).status == VOID
+    assert run(row(in_flight=10), row(in_flight=10)).status == GREEN
+
+
+@pytest.mark.parametrize(
+    "bad", [row(broken=4), row(trouble="no order was placed"), row(broken=1, in_flight=0)]
+)
+def test_a_broken_rule_or_promise_makes_a_run_red(bad: Row) -> None:
+    assert run(row(), bad, row()).status == RED
+
+
+def test_a_run_without_a_cell_proves_nothing() -> None:
+    assert run().status == VOID
+
+
+def test_a_red_cell_says_what_is_broken() -> None:
+    shown = run(row(broken=4, trouble="not at rest")).markdown()
+    assert "| postgres | kill | 100 | 3 | 14 | 2.3 s | 8.0 s | ✓ | ✓ | ✓ | **✗** | ✓ | ✓ | ✓ |" in shown
+    assert "- postgres, kill: rule 4: detail 4" in shown
+    assert "- postgres, kill: not at rest" in shown
+
+
+def test_a_run_replaces_the_table_of_its_own_mode_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    write_page(page, run(row()))
+    write_page(page, run(row()))
+    text = page.read_text()
+    assert "old" not in text
+    assert "kept" in text
+    assert text.count("| postgres | kill |") == 1
+
+
+def test_a_page_without_a_place_for_the_table_stays(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Another page\n")
+    with pytest.raises(ValueError, match="no place"):
+        write_page(page, run(row()))
+    assert page.read_text() == "# Another page\n"

@@ -20,6 +20,7 @@ DATABASES = {
 PAIRS = {
     "ORDER_PRODUCT_KEY": ("order-service", "product-service"),
     "ORDER_USER_KEY": ("order-service", "user-service"),
+    "ORDER_NOTIFICATION_KEY": ("order-service", "notification-service"),
     "NOTIFICATION_USER_KEY": ("notification-service", "user-service"),
 }
 

@@ -255,12 +255,11 @@ class TestTexts:
         assert "&lt;script&gt;" in mail["html"]
         assert not re.search(r"\b49\b", mail["text"].replace(placed["id"], ""))
 
-    @pytest.mark.parametrize("key", ["a b", "a\tb", "é", "x" * 256, "", "a\x7f"])
+    @pytest.mark.parametrize("key", ["a b", "a\tb", "é", "x" * 256, ""])
     def test_of_an_idempotency_key_are_visible_ascii(self, world: World, key: str) -> None:
         sent = {"Idempotency-Key": key.encode("utf-8").decode("latin-1")}
         reply = world.owner.post("/orders", {"items": []}, headers=sent)
-        # A control character may be too much for the proxy already.
-        assert reply.code in ("invalid_idempotency_key", "bad_request"), reply.raw
+        reply.refused(400, "invalid_idempotency_key")
 
     @pytest.mark.parametrize("name", ["X-Request-ID", "Idempotency-Key", "traceparent", "X-Forwarded-For"])
     def test_of_a_header_never_make_another(self, running_suite: Suite, name: str) -> None:

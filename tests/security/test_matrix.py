@@ -148,6 +148,10 @@ CASES: dict[str, Case] = {
     f"DELETE {CATEGORY}": Case("admin", path=_id(category_id="category_id")),
     f"POST {INTERNAL}/reservations": Case("ORDER_PRODUCT_KEY", body=_reservation),
     f"DELETE {INTERNAL}/reservations/{{order_id}}": Case("ORDER_PRODUCT_KEY", path=_order("order_id")),
+    f"POST {INTERNAL}/reservations/{{order_id}}/sale": Case("ORDER_PRODUCT_KEY", path=_order("order_id")),
+    f"GET {INTERNAL}/products/{{product_id}}/reservations": Case(
+        "ORDER_PRODUCT_KEY", path=_id(product_id="product_id")
+    ),
     f"POST {INTERNAL}/products/lookup": Case("ORDER_PRODUCT_KEY"),
     f"GET {INTERNAL}/books": Case("ORDER_PRODUCT_KEY"),
     # Cart and orders.
@@ -183,6 +187,8 @@ CASES: dict[str, Case] = {
     f"POST {NOTIFICATIONS}/{{notification_id}}/retry": Case(
         "admin", path=_id(notification_id="failed_notification_id")
     ),
+    f"POST {INTERNAL}/notifications/lookup": Case("ORDER_NOTIFICATION_KEY"),
+    f"POST {INTERNAL}/notifications/forget": Case("ORDER_NOTIFICATION_KEY"),
     f"GET {NOTIFICATIONS}/preferences": Case("user"),
     f"PUT {NOTIFICATIONS}/preferences": Case("user"),
 }

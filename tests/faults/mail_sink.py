@@ -62,7 +62,7 @@ class Mails:
 
 def _text(message: EmailMessage) -> str:
     part = message.get_body(("plain", "html"))
-    return str(part.get_content()) if part is not None else ""
+    return str(part.get_content()).replace("\r\n", "\n") if part is not None else ""
 
 
 class Conversation:

@@ -1,17 +1,20 @@
 """How the provider of `http` reads what comes back: only a well-formed answer to the question counts."""
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import orjson
 import pytest
 
+from deploy.setup.certificate import make_certificate
 from order_service.payments.base import Charge, Repayment, Unknown
 from order_service.payments.http import HttpProvider
 
@@ -29,8 +32,13 @@ Behaviour = Callable[[BaseHTTPRequestHandler], None]
 
 
 @contextmanager
-def provider(behave: Behaviour) -> Iterator[tuple[HttpProvider, list[tuple[str, str, bytes]]]]:
-    """Run a server that behaves like this; yield the provider that asks it, and what it was asked."""
+def provider(
+    behave: Behaviour, certificate: Path | None = None
+) -> Iterator[tuple[HttpProvider, list[tuple[str, str, bytes]]]]:
+    """Run a server that behaves like this; yield the provider that asks it, and what it was asked.
+
+    It speaks TLS when there is a folder with its certificate.
+    """
     asked: list[tuple[str, str, bytes]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -52,8 +60,12 @@ def provider(behave: Behaviour) -> Iterator[tuple[HttpProvider, list[tuple[str, 
             """Keep quiet about a caller who has hung up."""
 
     server = Server(("127.0.0.1", 0), Handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/v1/"
+    url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}/v1/"
     try:
         yield HttpProvider(url, key="the key", webhook_secret="the secret", seconds=1.0), asked
     finally:
@@ -173,6 +185,13 @@ def test_what_is_not_well_formed_leaves_it_open(body: Any):
                 ask()
 
 
+def test_the_log_names_what_was_not_well_formed_and_never_its_value(capsys: pytest.CaptureFixture[str]):
+    odd = GOOD | {"status": "requires_action", "client_secret": "secret with spaces", "amount": "12,50"}
+    with provider(answering(odd)) as (http, _), pytest.raises(Unknown, match="amount, client_secret"):
+        charge(http)
+    assert "secret with" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("status", [204, 301, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503])
 def test_any_other_status_leaves_it_open_whatever_the_body_says(status: int):
     headers = {"Location": "/v1/elsewhere"} if status == 301 else {}
@@ -273,3 +292,27 @@ def test_who_does_not_finish_is_given_up_in_time(behave: Behaviour):
         # The limit is 1 s here; a wait for the rest of a body may begin just before it ends.
         assert time.monotonic() - started < 2.2
         assert len(asked) == 1
+
+
+class TestTls:
+    def test_a_certificate_that_nobody_vouches_for_gets_no_key(self, tmp_path: Path):
+        make_certificate(tmp_path)
+        with provider(answering(GOOD), tmp_path) as (http, asked), pytest.raises(Unknown):
+            charge(http)
+        assert asked == []
+
+    @pytest.mark.parametrize(("behave", "status"), [(answering(GOOD), "captured"), (dripping_head, None)])
+    def test_a_good_one_is_asked_and_waited_for_no_longer_than_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behave: Behaviour, status: str | None
+    ):
+        make_certificate(tmp_path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+        with provider(behave, tmp_path) as (http, asked):
+            started = time.monotonic()
+            if status is None:
+                with pytest.raises(Unknown):
+                    charge(http)
+            else:
+                assert charge(http).status == charge(http).status == status
+            assert time.monotonic() - started < 2.2
+        assert len(asked) == (1 if status is None else 2)

@@ -155,7 +155,8 @@ class HttpProvider:
         try:
             return model.model_validate_json(answer)
         except ValidationError as error:
-            raise self._odd(f"{error.error_count()} errors in the answer") from error
+            wrong = {".".join(map(str, one["loc"])) or "body" for one in error.errors(include_input=False)}
+            raise self._odd(f"not well-formed: {', '.join(sorted(wrong))}") from error
 
     def _odd(self, reason: str) -> Unknown:
         log.error("payment provider answered unexpectedly", reason=reason)

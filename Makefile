@@ -1,10 +1,13 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down status logs url restart rolling-restart reset demo test test-docker test-security test-faults lint lock bench-footprint
+.PHONY: help env up down status logs url restart rolling-restart reset demo test test-docker test-security test-faults lint lock bench-footprint
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: ## write a .env with random secrets; APP_ENV=production make env turns the limits on too
+	@scripts/python.sh scripts/make_env.py
 
 up: ## start the shop and wait until it is well: by Docker when an engine answers, else as plain processes (MODE=docker|plain)
 	@scripts/suite.sh up

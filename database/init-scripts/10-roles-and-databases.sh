@@ -6,11 +6,35 @@
 # The tables are no business of this script; each service migrates its own database.
 #
 # Reads POSTGRES_PASSWORD, USER_DB_PASSWORD, PRODUCT_DB_PASSWORD, ORDER_DB_PASSWORD, NOTIFICATION_DB_PASSWORD
-# and psql's own PGHOST, PGPORT and PGUSER (or the image's POSTGRES_USER).
+# (or the file that NAME_FILE names), APP_ENV, and psql's own PGHOST, PGPORT and PGUSER (or the image's
+# POSTGRES_USER).
 set -eu
 
-: "${USER_DB_PASSWORD:?}" "${PRODUCT_DB_PASSWORD:?}" "${ORDER_DB_PASSWORD:?}" "${NOTIFICATION_DB_PASSWORD:?}"
-: "${POSTGRES_PASSWORD:?}"
+refuse() {
+    echo "$*" >&2
+    exit 1
+}
+
+# As in deploy/setup/secret.sh, which is not there when the image's entrypoint runs this.
+read_secret() {
+    eval "secret=\${$1:-} secret_file=\${$1_FILE:-}"
+    if [ -n "$secret_file" ]; then
+        [ -z "$secret" ] || refuse "Both $1 and $1_FILE are set: leave one of them out."
+        [ -r "$secret_file" ] || refuse "$1_FILE names a file that can't be read: $secret_file."
+        secret=$(cat "$secret_file")
+        export "$1=$secret"
+    fi
+    [ -n "$secret" ] || refuse "$1 is missing: set it in .env."
+    case ${APP_ENV:-}:$secret in
+        production:*-change-me)
+            refuse "APP_ENV=production, but $1 in .env is missing or still the example's: choose another."
+            ;;
+    esac
+}
+
+for name in POSTGRES USER_DB PRODUCT_DB ORDER_DB NOTIFICATION_DB; do
+    read_secret "${name}_PASSWORD"
+done
 export PGUSER="${PGUSER:-${POSTGRES_USER:-postgres}}"
 # Whatever is said on the command line shows in the list of processes, so psql reads passwords by \getenv.
 psql -v ON_ERROR_STOP=1 --no-psqlrc --quiet --dbname postgres <<'SQL'

@@ -7,17 +7,15 @@ from pathlib import Path
 from deploy.local import accounts, binaries
 from deploy.local.programs import Program, base_environment, fingerprint
 
+COMMON = Path(__file__).parents[1] / "setup/redis.conf"
+# The last line of what is common is the clients' rights; the password belongs to it.
 CONFIGURATION = """\
 bind 127.0.0.1
 port {port}
-requirepass {password}
 dir {data}
 daemonize no
 appendonly {append_only}
-appendfsync everysec
-save ""
-maxmemory 128mb
-maxmemory-policy volatile-ttl
+{common} >{password}
 """
 
 
@@ -50,6 +48,7 @@ class Redis:
             port=self.port,
             password=self.password,
             data=self.data,
+            common=COMMON.read_text().rstrip(),
             append_only="yes" if self.durable else "no",
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local.errors import SetupError
+from deploy.setup.checks import OPTIONAL, SECRETS, Refused, read_files
 
 
 def read_values(path: Path) -> dict[str, str]:
@@ -22,9 +23,18 @@ class Settings:
 
     @classmethod
     def load(cls, file: Path, example: Path, shell: Mapping[str, str] = os.environ) -> "Settings":
-        """Read `file`; a name that it lacks counts as in the example, a name set in the shell wins."""
-        values = read_values(example) | read_values(file)
-        return cls(values | {name: shell[name] for name in values if name in shell})
+        """Read `file`; a name that it lacks counts as in the example, a name set in the shell wins.
+
+        Instead of NAME, `file` or shell may set NAME_FILE to a path.
+        """
+        defaults = read_values(example)
+        secrets = {f"{name}_FILE" for name in (*SECRETS, *OPTIONAL)}
+        given = read_values(file)
+        given |= {name: shell[name] for name in {*defaults, *given, *secrets} if name in shell}
+        try:
+            return cls(defaults | given | read_files(given))
+        except Refused as refusal:
+            raise SetupError(str(refusal)) from None
 
     def __getitem__(self, name: str) -> str:
         value = self._values.get(name, "")

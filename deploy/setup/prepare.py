@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from certificate import BadCertificate, make_certificate
-from checks import Refused, check_settings
+from checks import ADMINISTRATION, Refused, check_settings, read_files
 
 # The user that our own images run as.
 SERVICE_USER = 10001
@@ -49,7 +49,8 @@ def main() -> int:
     """Prepare the folder that the environment names."""
     root = Path(os.environ.get("ROOT", "/suite"))
     try:
-        check_settings(os.environ)
+        settings = dict(os.environ)
+        check_settings(settings | read_files(settings), ADMINISTRATION)
         claim_data(root)
         hand_over(root)
         make_certificate(root / "data/tls", os.environ.get("PUBLIC_URL", ""))

@@ -3,8 +3,10 @@
 #
 # The image's RABBITMQ_DEFAULT_USER and _PASS count for an empty node alone. Where they are refused, the node
 # itself is told through its command line tool, which identifies itself by the node's cookie.
-# Reads RABBITMQ_HOST, RABBITMQ_NODENAME, RABBITMQ_DEFAULT_USER, RABBITMQ_DEFAULT_PASS.
+# Reads APP_ENV, RABBITMQ_HOST, RABBITMQ_NODENAME, RABBITMQ_DEFAULT_USER, RABBITMQ_DEFAULT_PASS (or …_FILE).
 set -euo pipefail
+. "$(dirname "$0")/secret.sh"
+read_secret RABBITMQ_DEFAULT_PASS
 
 status() {
     local login status

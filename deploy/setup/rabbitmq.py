@@ -115,11 +115,16 @@ def _decode(text: bytes) -> Any:
         return None
 
 
+def password_names(topology: Path = TOPOLOGY) -> list[str]:
+    """Name the settings that hold the users' passwords."""
+    users = json.loads(topology.read_text(encoding="utf-8"))["users"]
+    return [user["password_from"] for user in users.values()]
+
+
 def apply_topology(management: Management, passwords: Mapping[str, str], topology: Path = TOPOLOGY) -> None:
     """Make the broker equal to the topology; `passwords` holds each one under its `password_from`."""
     wanted = json.loads(topology.read_text(encoding="utf-8"))
-    names = [user["password_from"] for user in wanted["users"].values()]
-    if missing := [name for name in names if not passwords.get(name)]:
+    if missing := [name for name in password_names(topology) if not passwords.get(name)]:
         raise BrokerError("These settings are missing: " + ", ".join(missing))
     vhost = quote(wanted["vhost"], safe="")
     _apply_exchange(management, vhost, wanted["exchange"])
@@ -203,11 +208,19 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=int(os.environ.get("RABBITMQ_MANAGEMENT_PORT", "15672")))
     parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="for the broker")
     arguments = parser.parse_args()
+    # A neighbour, which Python finds because this script is run by its path.
+    from checks import Refused, check_secrets, read_files
+
     try:
-        login = os.environ["RABBITMQ_DEFAULT_USER"], os.environ["RABBITMQ_DEFAULT_PASS"]
+        settings = dict(os.environ) | read_files(os.environ)
+        login = settings["RABBITMQ_DEFAULT_USER"], settings["RABBITMQ_DEFAULT_PASS"]
+        check_secrets(settings, ["RABBITMQ_DEFAULT_PASS", *password_names()])
         management = Management(arguments.host, arguments.port, *login)
         management.wait(arguments.wait)
-        apply_topology(management, os.environ)
+        apply_topology(management, settings)
+    except Refused as refusal:
+        print(refusal, file=sys.stderr)
+        return 1
     except KeyError as setting:
         print(f"The setting {setting.args[0]} is missing.", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """What happens before any container starts."""
 
 import os
+import re
 import ssl
 import stat
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from chassis.config import is_example
+from deploy.local.settings import read_values
+from deploy.setup.checks import OPTIONAL, SECRETS, Refused, check_settings, read_files
 from tests.servers import REPOSITORY
 
 # The scripts are run by their path, so they find each other as neighbours.
@@ -17,35 +21,47 @@ sys.path.append(str(REPOSITORY / "deploy/setup"))
 import prepare
 from certificate import BadCertificate, make_certificate
 
-PRODUCTION = {
-    "APP_ENV": "production",
-    "POSTGRES_PASSWORD": "ours",
-    "RABBITMQ_DEFAULT_PASS": "ours-too",
-    "SMTP_HOST": "mail.example",
-}
+PRODUCTION = {"APP_ENV": "production", "SMTP_HOST": "mail.example", **dict.fromkeys(SECRETS, "ours")}
+EXAMPLE = read_values(REPOSITORY / ".env.example")
+SECRET = re.compile("PASSWORD|_PASS$|SECRET|_KEY$")
 
 
 def test_development_starts_with_the_examples() -> None:
-    prepare.check_settings({"APP_ENV": "development", "POSTGRES_PASSWORD": "postgres-change-me"})
+    check_settings(EXAMPLE)
 
 
 def test_production_starts_with_settings_of_its_own() -> None:
-    prepare.check_settings(PRODUCTION)
+    check_settings(PRODUCTION)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("POSTGRES_PASSWORD", "postgres-change-me"),
-        ("POSTGRES_PASSWORD", ""),
-        ("RABBITMQ_DEFAULT_PASS", "rabbitmq123"),
-        ("SMTP_HOST", ""),
-        ("SMTP_HOST", "maildev"),
-    ],
-)
-def test_production_refuses_what_the_example_publishes(name: str, value: str) -> None:
-    with pytest.raises(prepare.Refused, match=name):
-        prepare.check_settings(PRODUCTION | {name: value})
+def test_the_secrets_of_the_example_are_all_known() -> None:
+    assert {name for name in EXAMPLE if SECRET.search(name)} == {*SECRETS, *OPTIONAL}
+    assert [name for name in SECRETS if not is_example(EXAMPLE[name])] == []
+    assert [name for name in OPTIONAL if EXAMPLE[name]] == []
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_production_refuses_what_the_example_publishes_and_what_is_missing(name: str) -> None:
+    for value in (EXAMPLE[name], ""):
+        with pytest.raises(Refused, match=f"{name} in .env is missing or still the example's") as refusal:
+            check_settings(PRODUCTION | {name: value})
+        assert not value or value not in str(refusal.value)
+
+
+@pytest.mark.parametrize("host", ["", "maildev"])
+def test_production_needs_a_mail_server(host: str) -> None:
+    with pytest.raises(Refused, match="SMTP_HOST"):
+        check_settings(PRODUCTION | {"SMTP_HOST": host})
+
+
+def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from a file \n\n")
+    named = {"REDIS_PASSWORD_FILE": str(tmp_path / "secret"), "SSL_CERT_FILE": "/nowhere"}
+    assert read_files(named | {"REDIS_PASSWORD": ""}) == {"REDIS_PASSWORD": "from a file \n"}
+    with pytest.raises(Refused, match="Both REDIS_PASSWORD and REDIS_PASSWORD_FILE are set"):
+        read_files(named | {"REDIS_PASSWORD": "hunter2"})
+    with pytest.raises(Refused, match="REDIS_PASSWORD_FILE names a file that can't be read"):
+        read_files({"REDIS_PASSWORD_FILE": str(tmp_path / "nothing")})
 
 
 def test_the_first_start_claims_the_data(tmp_path: Path) -> None:

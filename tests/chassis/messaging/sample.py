@@ -116,6 +116,8 @@ class Proxy:
         self._flows.set()
         self._listener: socket.socket | None = None
         self.host, self.port = "127.0.0.1", 0
+        # How many pieces it was given while it was paused.
+        self.holds = 0
         self.open()
 
     def open(self) -> None:
@@ -157,6 +159,7 @@ class Proxy:
     def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self.holds += not self._flows.is_set()
                 self._flows.wait()
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_RDWR)

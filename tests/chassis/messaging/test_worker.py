@@ -58,6 +58,13 @@ def start(settings, tmp_path) -> Iterator[Callable[..., subprocess.Popen]]:
         process.wait()
 
 
+def unsent(session) -> int:
+    session.rollback()
+    number = session.scalar(text("SELECT count(*) FROM outbox"))
+    session.rollback()
+    return number
+
+
 def log_of(tmp_path: Path) -> str:
     return (tmp_path / "log").read_text()
 
@@ -112,6 +119,26 @@ def test_sigterm_lets_the_present_message_finish(session, broker, start, tmp_pat
     assert made >= 1
     # What was answered is exactly what had its effect.
     assert broker.count(QUEUE) == 2 - made
+
+
+def test_sigterm_waits_for_the_confirms_of_the_present_batch(session, broker, cut_off, start, tmp_path):
+    settings, proxy = cut_off("amqp")
+    process = start(AMQP_HOST=settings.amqp_host, AMQP_PORT=str(settings.amqp_port))
+    rename(session, 0, "a")
+    wait_for(lambda: len(effects(session)) == 1, 40)
+    proxy.pause()
+    with transaction(session):
+        for thing in range(1, 21):
+            rename(session, thing, "a")
+    # The relay looks every 0.1 s; the batch is under way once it stands in the proxy.
+    wait_for(lambda: proxy.holds > 0)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert process.poll() is None, "it did not wait"
+    proxy.resume()
+    assert process.wait(20) == 0, log_of(tmp_path)
+    assert unsent(session) == 0
+    assert len(broker.drain("order.events", 21)) == 21
 
 
 def test_a_worker_killed_again_and_again_loses_no_event_and_doubles_no_effect(session, broker, start):

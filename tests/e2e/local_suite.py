@@ -49,6 +49,7 @@ def describe(suite: LocalSuite, settings: Mapping[str, str]) -> Suite:
         start=lambda name: suite.supervisor.start([name]),
         pause=send(suite, signal.SIGSTOP),
         resume=send(suite, signal.SIGCONT),
+        rabbitmqctl=suite.rabbitmq._control,
     )
 
 

@@ -1,4 +1,4 @@
-"""Customers who browse, order and pay without a pause, each call written down."""
+"""Customers who browse, order and pay, one thing after the other, each call written down."""
 
 import threading
 import time
@@ -12,19 +12,17 @@ import urllib3
 from tests.e2e.client import Client
 from tests.e2e.conftest import word
 
-# What a customer takes to read an answer.
-THINKING_SECONDS = 0.02
-
 
 class Shoppers:
-    """What a crowd of customers has asked, and what of it failed."""
+    """What a crowd of customers has asked, and what of it failed; they take a moment to read each answer."""
 
-    def __init__(self, buyers: Sequence[Client], product: dict[str, Any]) -> None:
+    def __init__(self, buyers: Sequence[Client], product: dict[str, Any], reading_seconds: float) -> None:
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
         self.paid: list[dict[str, Any]] = []
         self._product = product
         self._buyers = buyers
+        self._reading_seconds = reading_seconds
         self._done = threading.Event()
 
     @contextmanager
@@ -68,7 +66,7 @@ class Shoppers:
             self.failures.append(f"{method} {path}: {error!r}")
             return None
         finally:
-            time.sleep(THINKING_SECONDS)
+            time.sleep(self._reading_seconds)
             self.answers[f"{method} {path.split('/')[1]}"] += 1
         if reply.status != status:
             self.failures.append(f"{reply.request}: {reply.status} {reply.raw[:300]!r} {reply.seconds:.1f} s")

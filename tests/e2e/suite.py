@@ -45,6 +45,7 @@ class Suite:
     start: Callable[[str], None] = field(repr=False)
     pause: Callable[[str], None] = field(repr=False)
     resume: Callable[[str], None] = field(repr=False)
+    rabbitmqctl: Callable[..., None] = field(repr=False)
 
     @contextmanager
     def without(self, name: str) -> Iterator[None]:
@@ -83,6 +84,7 @@ def suite_from_environment() -> Suite:
         start=lambda name: _compose("start", name),
         pause=lambda name: _compose("pause", name),
         resume=lambda name: _compose("unpause", name),
+        rabbitmqctl=lambda *arguments: _compose("exec", "-T", "rabbitmq", "rabbitmqctl", *arguments),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from chassis.config import ServiceSettings
+from chassis.config import BadSetting, ServiceSettings
 
 # Without a value production has nothing to check; with one it must be no published one.
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)]
@@ -36,7 +36,7 @@ class Settings(ServiceSettings):
         """Refuse the address of a payment provider without the secrets shared with it."""
         for name in ("payment_http_key", "payment_http_webhook_secret"):
             if self.payment_http_url and getattr(self, name) is None:
-                raise ValueError(f"PAYMENT_HTTP_URL is set, but {name.upper()} is missing")
+                raise BadSetting(f"PAYMENT_HTTP_URL is set, but {name.upper()} is missing.")
         return self
 
     @property

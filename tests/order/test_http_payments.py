@@ -9,7 +9,7 @@ import orjson
 import pytest
 from werkzeug.test import TestResponse
 
-from chassis.config import ExampleSecret
+from chassis.config import BadSetting, ExampleSecret
 from deploy.local.ports import free_ports
 from order_service import make_jobs, make_providers
 from order_service.config import Settings
@@ -490,7 +490,7 @@ class TestSettings:
 
     @pytest.mark.parametrize("missing", SETTINGS)
     def test_an_address_alone_stops_the_start(self, make_settings: Callable[..., Settings], missing: str):
-        with pytest.raises(ValueError, match=missing.upper()):
+        with pytest.raises(BadSetting, match=f"^PAYMENT_HTTP_URL is set, but {missing.upper()} is missing"):
             make_settings("unused", **(SETTINGS | {"payment_http_url": "https://bank.example", missing: ""}))
 
     @pytest.mark.parametrize("name", SETTINGS)
@@ -501,5 +501,5 @@ class TestSettings:
 
     @pytest.mark.parametrize("url", ["bank.example", "ftp://bank.example", "https://bank example"])
     def test_what_is_no_address_stops_the_start(self, make_settings: Callable[..., Settings], url: str):
-        with pytest.raises(ValueError, match="payment_http_url"):
+        with pytest.raises(BadSetting, match="PAYMENT_HTTP_URL"):
             make_settings("unused", **SETTINGS, payment_http_url=url)

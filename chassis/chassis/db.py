@@ -18,6 +18,9 @@ from sqlalchemy.orm import DeclarativeBase, Session
 from chassis.config import ServiceSettings
 from chassis.context import seconds_left
 from chassis.errors import DependencyAway
+from chassis.logs import get_logger
+
+log = get_logger(__name__)
 
 NAMING = {
     "ix": "ix_%(column_0_label)s",
@@ -69,6 +72,20 @@ class Database(SQLAlchemy):
     """Flask-SQLAlchemy, typed so that `db.session` goes where a `Session` is wanted: it proxies one."""
 
     session: Any
+
+    def leave_session(self) -> None:
+        """End the session; on a connection that was lost meanwhile there is nothing left to roll back."""
+        try:
+            self.session.remove()
+        except sqlalchemy.exc.DBAPIError as error:
+            self.session.registry.clear()
+            if not is_database_away(error):
+                raise
+            log.warning("connection lost at the end of a session", reason=str(error).split("\n")[0])
+
+    def _teardown_session(self, exc: BaseException | None) -> None:
+        # The answer is made by then, and stands.
+        self.leave_session()
 
 
 def make_db() -> Database:

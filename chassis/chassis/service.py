@@ -179,7 +179,7 @@ def _handle_errors(app: Flask, edge: Chassis) -> None:
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> ResponseReturnValue:
-        edge.db.session.rollback()
+        edge.db.leave_session()
         if is_database_away(error):
             return dependency_away(DependencyAway("database"))
         log.exception("request failed", exc_info=error)

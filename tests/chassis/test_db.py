@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg2
 import pytest
-from flask import Flask
+from flask import Flask, Response
 from sqlalchemy import select, text
 
 from chassis.db import is_database_away, transaction
@@ -113,6 +114,51 @@ def test_connections_lost_while_idle_cost_no_request(
     assert timed_get(fragile_app)[0] == 200
     own_postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'fragile'")
     assert timed_get(fragile_app)[0] == 200
+
+
+def test_connections_lost_after_the_answer_was_made_cost_no_request(
+    fragile_app: Flask, own_postgres: PostgresServer
+) -> None:
+    lose_connections_after_each_answer(fragile_app, own_postgres)
+    # More requests than connections in the pool: none of them is kept.
+    for _ in range(4):
+        assert timed_get(fragile_app)[0] == 200
+
+
+def test_a_failure_on_a_connection_that_is_lost_is_a_503(
+    fragile_app: Flask, own_postgres: PostgresServer
+) -> None:
+    session = fragile_app.extensions["sqlalchemy"].session
+
+    @fragile_app.get("/fail")
+    def fail() -> str:
+        session.execute(text("SELECT 1"))
+        lose_connections(own_postgres)
+        raise psycopg2.OperationalError("away")
+
+    for _ in range(4):
+        assert timed_get(fragile_app, "/fail")[0] == 503
+
+
+def lose_connections(server: PostgresServer) -> None:
+    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'fragile'")
+    # The backends end by themselves, a moment later.
+    gone = "SELECT 1 / (count(*) = 0)::int FROM pg_stat_activity WHERE datname = 'fragile'"
+    ends = time.monotonic() + 5
+    while True:
+        try:
+            server.execute(gone)
+            return
+        except psycopg2.errors.DivisionByZero:
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+
+
+def lose_connections_after_each_answer(app: Flask, server: PostgresServer) -> None:
+    @app.after_request
+    def lose(response: Response) -> Response:
+        lose_connections(server)
+        return response
 
 
 def test_an_exhausted_pool_is_a_503_within_3_seconds(fragile_app: Flask) -> None:

@@ -1,10 +1,10 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env up down status logs url restart rolling-restart reset demo test test-docker test-security test-faults lint lock bench-footprint
+.PHONY: help env up down status logs url restart rolling-restart reset demo test test-docker test-security test-faults test-faults-mutants lint lock bench-footprint
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 env: ## write a .env with random secrets; APP_ENV=production make env turns the limits on too
 	@scripts/python.sh scripts/make_env.py
@@ -47,6 +47,9 @@ test-security: ## run the security tests and print their tables: operations × r
 
 test-faults: ## break a suite of its own on purpose, then count (QUICK=1 kills only, MODE=docker|plain); writes docs/faults.md
 	@QUICK=$(QUICK) MODE=$(MODE) scripts/test.sh faults $(ARGS)
+
+test-faults-mutants: ## take safeguards out of copies of the suite one by one: the fault lab must turn red each time (20 min)
+	@scripts/test.sh mutants $(ARGS)
 
 lint: ## run ruff and mypy
 	@scripts/test.sh lint

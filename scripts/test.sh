@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up what the tests need, then run them.  Usage: scripts/test.sh all|lint|docker|security|faults [OPTIONS]
+# Set up what the tests need, then run them.  Usage: scripts/test.sh all|lint|docker|security|faults|mutants [OPTIONS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -52,6 +52,12 @@ faults() {
     python -m tests.faults "${options[@]}" "$@"
 }
 
+# Whether the fault lab notices that a safeguard is gone.
+mutants() {
+    set_up
+    python -m tests.faults.mutants "$@"
+}
+
 case ${1:-} in
     all) all "${@:2}" ;;
     lint)
@@ -61,8 +67,9 @@ case ${1:-} in
     docker) docker_tests "${@:2}" ;;
     security) security "${@:2}" ;;
     faults) faults "${@:2}" ;;
+    mutants) mutants "${@:2}" ;;
     *)
-        echo "Usage: scripts/test.sh all|lint|docker|security|faults [OPTIONS]" >&2
+        echo "Usage: scripts/test.sh all|lint|docker|security|faults|mutants [OPTIONS]" >&2
         exit 1
         ;;
 esac

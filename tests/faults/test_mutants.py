@@ -1,0 +1,58 @@
+"""Every mutant still applies to the sources, and what survives is not taken for caught."""
+
+import shutil
+
+import pytest
+
+from tests.faults.mutants import EXPERIMENT, MUTANTS, Blown, Change, Outcome, apply
+from tests.faults.stage import REPOSITORY
+
+
+def copy_of(changes, folder):
+    """Copy the files that the changes are about."""
+    for change in changes:
+        target = folder / change.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / change.path, target)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_applies_and_is_still_python(mutant, tmp_path):
+    changes = [*EXPERIMENT, *mutant.changes]
+    copy_of(changes, tmp_path)
+    apply(tmp_path, changes)
+    for change in changes:
+        compile((tmp_path / change.path).read_text(), change.path, "exec")
+        assert (tmp_path / change.path).read_text() != (REPOSITORY / change.path).read_text()
+
+
+def test_a_mutant_that_no_longer_applies_is_an_error(tmp_path):
+    (tmp_path / "file.py").write_text("x = 1\n")
+    with pytest.raises(ValueError, match="0 times"):
+        apply(tmp_path, [Change("file.py", "x = 2", "x = 3")])
+
+
+def outcome(rule, *blown):
+    """Make an outcome of blows, each by the rules that broke."""
+    told = [Blown("x", broken, [f"rule {number}: wrong" for number in broken]) for broken in blown]
+    return Outcome("x", "y", rule, told)
+
+
+@pytest.mark.parametrize(
+    ("rule", "blown", "passed"),
+    [
+        (5, [[5]], True),
+        (5, [[], [], [5, 6]], True),
+        (5, [[], [], []], False),
+        (5, [[4]], False),
+        (None, [[], []], True),
+        (None, [[], [7]], False),
+        (None, [], False),
+    ],
+)
+def test_a_mutant_is_caught_by_its_rule_alone_and_the_control_by_none(rule, blown, passed):
+    assert outcome(rule, *blown).passed is passed
+
+
+def test_trouble_that_breaks_no_rule_makes_the_control_red():
+    assert not Outcome("x", "y", None, [Blown("x", [], ["not at rest 60 s after the fault"])]).passed

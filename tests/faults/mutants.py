@@ -279,7 +279,7 @@ def try_out(what: str, strikes: Sequence[Strike], rule: int | None, changes: Seq
         shutil.copytree(REPOSITORY, copy, ignore=NOT_COPIED, symlinks=True)
         (copy / ".venv").symlink_to(ready_venv(REPOSITORY, REPOSITORY / "deploy/local/requirements.txt"))
         apply(copy, [*EXPERIMENT, *changes])
-        command = [sys.executable, "-m", "tests.faults.mutants", "--strike"]
+        command = [str(copy / ".venv/bin/python"), "-m", "tests.faults.mutants", "--strike"]
         command += [
             json.dumps([[s.component, s.fault, s.seconds] for s in strikes]),
             "--rule",
@@ -302,7 +302,7 @@ def run_strikes(strikes: Sequence[Strike], rule: int) -> None:
         load = Load(stage)
         load.prepare()
         stage.begin_watch()
-        for blow in strikes if not rule else strikes * TRIES:
+        for blow in list(strikes) * (TRIES if rule else 1):
             row = strike(Attempt(stage, load, blow.component, blow.fault), blow.seconds)
             broken = [verdict.rule for verdict in row.verdicts if not verdict.ok]
             print(json.dumps({"strike": str(blow), "broken": broken, "findings": row.findings}), flush=True)

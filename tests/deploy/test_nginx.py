@@ -253,6 +253,14 @@ def test_each_request_is_one_line_of_json_without_its_query(proxy: Proxy) -> Non
     assert "secret" not in (proxy.folder / "logs/access.log").read_text()
 
 
+def test_bytes_beyond_ascii_never_spoil_a_line_of_the_log(proxy: Proxy) -> None:
+    proxy.request("/nowhere", X_Request_ID="odd-agent", User_Agent="\xff\xfe")
+    proxy.request("/nowhere", X_Request_ID="odd-host", Host="\xff.example.com")
+    lines = {line["request_id"]: line for line in proxy.log_lines()}
+    assert lines["odd-agent"]["user_agent"] == "(not ASCII)"
+    assert lines["odd-host"]["host"] in ("(not ASCII)", "_")
+
+
 def test_a_log_that_has_grown_is_rotated(proxy: Proxy) -> None:
     log = proxy.folder / "logs/access.log"
     names = [f"access.log.{number}" for number in (1, 2, 3, 4)]

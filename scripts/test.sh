@@ -22,7 +22,7 @@ all() {
     # Each worker process has servers of its own; files stay whole, for their tests share what is costly.
     pytest "$@" -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/security tests
     # One running suite for both.
-    pytest "$@" tests/e2e tests/security
+    pytest -m "not thorough" "$@" tests/e2e tests/security
 }
 
 # The end-to-end tests against containers, which stay up when they were up before.
@@ -31,7 +31,7 @@ docker_tests() {
     [ -n "$(docker ps --quiet --filter label=com.docker.compose.service=nginx \
         --filter label=com.docker.compose.project.working_dir="$PWD")" ] || trap 'MODE=docker scripts/suite.sh down' EXIT
     MODE=docker scripts/suite.sh up
-    SHOP_URL=$(MODE=docker scripts/suite.sh url) pytest "$@" tests/e2e tests/security
+    SHOP_URL=$(MODE=docker scripts/suite.sh url) pytest -m "not thorough" "$@" tests/e2e tests/security
 }
 
 # Who may call what, forged tokens, bad input, smuggling, leaks: on a suite of its own, with the tables printed.

@@ -13,6 +13,7 @@ from notification_service.channels.email import SmtpMailer
 from notification_service.channels.push import WebPusher
 from notification_service.channels.sms import make_sms_provider
 from notification_service.clients import UserService
+from notification_service.commands import register_commands
 from notification_service.config import Settings
 from notification_service.consumers import make_consumers
 from notification_service.errors import ERROR_TABLE
@@ -51,6 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         relay=False,
         other_queues=["notification.tasks"],
     )
+    register_commands(app)
     return app
 
 

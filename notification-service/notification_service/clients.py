@@ -2,7 +2,7 @@
 
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import orjson
 import urllib3
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from chassis import context
 from chassis.auth import sign_service_token
 from chassis.errors import DependencyAway
+from chassis.events import Envelope
 from chassis.logs import get_logger
 from notification_service.config import Settings
 from notification_service.schemas import AdminData, TokenData, UserData
@@ -44,6 +45,12 @@ class UserService:
         """Return every active administrator."""
         body = self._expect(*self._call("GET", "/internal/v1/admins", "users.read"))
         return [_read(AdminData, item) for item in body["items"]]
+
+    def read_events(self, *, after: int, limit: int, subject: str | None = None) -> list[Envelope]:
+        """Return the user service's events that follow a sequence, of one subject or of all."""
+        query = {"after": after, "limit": limit} | ({} if subject is None else {"subject": subject})
+        body = self._expect(*self._call("GET", f"/internal/v1/events?{urlencode(query)}", "events.read"))
+        return [_read(Envelope, item) for item in body["items"]]
 
     def make_email_token(self, user_id: int, purpose: str) -> TokenData | None:
         """Return a fresh single-use token for a mail of that purpose, or None when none is to be had."""

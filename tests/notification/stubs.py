@@ -11,6 +11,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import http_ece
 import jwt
@@ -81,6 +82,9 @@ class UserService:
     fails_with: int | None = None
     # What a test wants done while a request waits for its answer.
     meanwhile: Callable[[], object] = lambda: None
+    # Every event of the user service, by sequence; the hook runs before a page of them is answered.
+    history: list[dict[str, Any]] = field(default_factory=list)
+    before_page: Callable[[], Any] = field(default=lambda: None)
 
     def answer(self, request: Request) -> Answer:
         """Answer one request."""
@@ -90,6 +94,9 @@ class UserService:
         self.requests.append(request)
         if self.fails_with:
             return self.fails_with, {}
+        if request.path.startswith("/internal/v1/events?"):
+            self._check_token(request, "events.read")
+            return 200, {"items": self._page(parse_qs(urlsplit(request.path).query))}
         parts = request.path.removeprefix("/internal/v1/").split("/")
         self._check_token(request, "tokens.issue" if parts[-1] == "email-token" else "users.read")
         if parts == ["admins"]:
@@ -102,6 +109,12 @@ class UserService:
             self.tokens.append(f"secret-token-{len(self.tokens)}-{user['user_id']}")
             return 201, {"token": self.tokens[-1], "email": user["email"]}
         return 200, {**user, "email_verified": False}
+
+    def _page(self, query: dict[str, list[str]]) -> list[dict[str, Any]]:
+        self.before_page()
+        after, limit, subject = int(query["after"][0]), int(query["limit"][0]), query.get("subject")
+        found = [event for event in self.history if event["sequence"] > after]
+        return [event for event in found if subject in (None, [event["subject"]])][:limit]
 
     def _check_token(self, request: Request, scope: str) -> None:
         token = request.headers["Authorization"].removeprefix("Bearer ")

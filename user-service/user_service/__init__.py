@@ -7,6 +7,7 @@ from flask import Flask
 
 from chassis.auth import Peer
 from chassis.db import database_needed
+from chassis.history import SCOPE, make_history_api
 from chassis.idempotency import purge_keys
 from chassis.service import Chassis, create_service
 from chassis.worker import Job, WorkerPlan
@@ -29,11 +30,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = create_service(
         settings,
         db,
-        apis=[routes.api, routes.well_known, internal.api],
+        apis=[routes.api, routes.well_known, internal.api, make_history_api()],
         error_table=ERROR_TABLE,
         peers={
             "order-service": Peer.of(settings.order_user_key, "addresses.read"),
-            "notification-service": Peer.of(settings.notification_user_key, "users.read", "tokens.issue"),
+            "notification-service": Peer.of(
+                settings.notification_user_key, "users.read", "tokens.issue", SCOPE
+            ),
         },
         fetch_keys=fetch_own_keys,
         pages=docs.PAGES,

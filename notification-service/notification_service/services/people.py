@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Table
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
@@ -14,15 +15,19 @@ from notification_service.models import Person
 
 def save_person(session: Session, user: UserData, *, sequence: int) -> None:
     """Keep what an event tells of a user, unless a newer one has told more."""
+    with transaction(session) as here:
+        here.execute(keep(Person.__table__, user, sequence=sequence))
+
+
+def keep(table: Table, user: UserData, *, sequence: int) -> Insert:
+    """Make the statement that keeps a user in a table, unless it has them as a newer event told."""
     values = {**user.model_dump(), "sequence": sequence}
-    statement = insert(Person).values(values)
-    statement = statement.on_conflict_do_update(
+    statement = insert(table).values(values)
+    return statement.on_conflict_do_update(
         index_elements=["user_id"],
         set_={name: statement.excluded[name] for name in values if name != "user_id"},
-        where=Person.sequence < statement.excluded.sequence,
+        where=table.c.sequence < statement.excluded.sequence,
     )
-    with transaction(session) as here:
-        here.execute(statement)
 
 
 def ask_for_person(session: Session, user_id: int, users: UserService) -> UserData | None:

@@ -1,7 +1,7 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env up down status logs url restart rolling-restart reset demo test test-docker test-security test-faults test-faults-mutants lint lock bench-footprint
+.PHONY: help env up down status logs url restart rolling-restart reset backup restore move demo test test-docker test-security test-faults test-faults-mutants lint lock bench-footprint
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,15 @@ rolling-restart: ## replace a service's replicas one by one by newly built ones,
 
 reset: ## stop it and delete ./data and ./logs, after asking (YES=1 does not ask)
 	@YES=$(YES) scripts/suite.sh reset
+
+backup: ## write the shop as it is at this instant into backups/, while it sells
+	@scripts/suite.sh backup
+
+restore: ## bring a backup into an empty suite, send again what may not have been handled, and reconcile (FILE=backups/….tar)
+	@scripts/suite.sh restore "$(FILE)"
+
+move: ## move the shop to the other mode, by a backup (MODE=docker|plain)
+	@MODE= TO=$(MODE) scripts/suite.sh move
 
 demo: ## fill the shop with a few hundred products and a customer
 	@scripts/python.sh scripts/demo.py "$$(scripts/suite.sh url)"

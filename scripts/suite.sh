@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # One suite, two ways to run it: containers where a Docker engine answers, else plain processes.
-# Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset [PROCESS]   (see `make help`)
+# Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset|backup|restore|move [PROCESS|FILE]   (see `make help`)
 #
 # data/ belongs to the way that made it (their PostgreSQLs sort differently, their brokers differ in version):
-# data/.mode names it, and MODE=docker|plain chooses at the first start.
+# data/.mode names it, and MODE=docker|plain chooses at the first start. SUITE_ROOT is the folder that holds data/,
+# logs/ and .env, if that is not the clone itself (plain mode only).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+root=${SUITE_ROOT:-$PWD}
+. scripts/backups.sh
 
 # A container's state with its health or, when it has ended, its exit code; then its name.
 STATE='{{.State.Status}}:{{if eq .State.Status "exited"}}{{.State.ExitCode}}{{else if .State.Health}}{{.State.Health.Status}}{{end}} {{.Name}}'
@@ -26,9 +29,9 @@ engine_answers() {
 
 # Which way made the data that is there; nothing when there is none.
 mode_of_data() {
-    if [ -r data/.mode ]; then
-        cat data/.mode
-    elif [ -d data/postgres ] && { [ ! -r data/postgres ] || [ -n "$(ls -A data/postgres)" ]; }; then
+    if [ -r "$root/data/.mode" ]; then
+        cat "$root/data/.mode"
+    elif [ -d "$root/data/postgres" ] && { [ ! -r "$root/data/postgres" ] || [ -n "$(ls -A "$root/data/postgres")" ]; }; then
         # Compose was called directly: the plain launcher leaves no data without a mark.
         echo docker
     fi
@@ -39,7 +42,7 @@ choose_mode() {
     made=$(mode_of_data)
     case $wanted in '' | docker | plain) ;; *) die "MODE is docker or plain, not $wanted." ;; esac
     if [ -n "$made" ] && [ -n "$wanted" ] && [ "$made" != "$wanted" ]; then
-        die "The folder data belongs to the suite in $made mode: leave MODE out, or delete the data by make reset."
+        die "The folder data belongs to the suite in $made mode: leave MODE out, carry it over by make move MODE=$wanted, or delete it by make reset."
     fi
     mode=${made:-$wanted}
     if [ -z "$mode" ]; then
@@ -50,18 +53,18 @@ choose_mode() {
 }
 
 settings() {
-    [ -e .env ] || install -m 600 .env.example .env
+    [ -e "$root/.env" ] || install -m 600 .env.example "$root/.env"
 }
 
 setting() {
     local line
-    line=$(grep -E "^$1=" .env | tail -n 1) || true
+    line=$(grep -E "^$1=" "$root/.env" | tail -n 1) || true
     line=${line#*=}
     echo "${!1:-${line:-$2}}"
 }
 
 plain() {
-    exec scripts/python.sh -m deploy.local "$@"
+    exec scripts/python.sh -m deploy.local --root "$root" "$@"
 }
 
 address() {
@@ -156,7 +159,7 @@ reset() {
 
 command=${1:-}
 case $command in
-    up | down | status | logs | url | restart | reset)
+    up | down | status | logs | url | restart | reset | backup | restore | move)
         settings
         choose_mode
         "$command" "${2:-}"
@@ -171,5 +174,5 @@ case $command in
         choose_mode
         run "${@:2}"
         ;;
-    *) die "Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset [PROCESS]" ;;
+    *) die "Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset|backup|restore|move [PROCESS|FILE]" ;;
 esac

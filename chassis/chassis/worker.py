@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import click
 import sqlalchemy.exc
 from flask import Flask
 from sqlalchemy import select, text
@@ -201,12 +202,18 @@ def is_migrated(app: Flask) -> bool:
 
 
 def register_commands(app: Flask) -> None:
-    """Add the worker's commands to the app: worker, worker-health, outbox, dead-letters."""
+    """Add the worker's commands to the app: worker, worker-health, consumers, outbox, dead-letters."""
 
     @app.cli.command("worker")
     def worker() -> None:
         """Relay events, consume queues and run the periodic jobs until SIGTERM."""
         sys.exit(run_worker(app, app.extensions.get("worker", WorkerPlan())))
+
+    @app.cli.command("consumers")
+    def consumers() -> None:
+        """List the queues that the service reads, each with the types of events that have an effect."""
+        for consumer in app.extensions.get("worker", WorkerPlan()).consumers:
+            click.echo(f"{consumer.queue} {' '.join(sorted(consumer.handlers))}")
 
     app.cli.add_command(worker_health)
     outbox.register_commands(app)

@@ -1,7 +1,7 @@
 """PostgreSQL as a plain process: its data folder, its configuration, its command."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,11 +86,21 @@ class Postgres:
 
     def apply_roles(self, script: Path, settings: Mapping[str, str]) -> None:
         """Make the services' roles and databases, with today's passwords, over the private socket."""
-        where = {"PGHOST": str(self.sockets), "PGPORT": str(self.port), "PGUSER": SUPERUSER}
-        environment = base_environment(self.data) | where | dict(settings)
+        environment = self._environment() | dict(settings)
         # The script comes by standard input: the server's user may not be able to read the clone.
         done = accounts.run_as(
             self.owner, ["/bin/sh", "-s"], typed=script.read_text(), cwd="/", env=environment
         )
         if done.returncode != 0:
             raise SetupError(f"PostgreSQL refused the set-up: {done.stderr.strip()}")
+
+    def beside(self, command: Sequence[str]) -> Program:
+        """Describe `command` as what speaks to the running server as its superuser, over its socket."""
+        binary = binaries.postgres_bin((self.data / "PG_VERSION").read_text().strip())
+        environment = self._environment()
+        environment["PATH"] = f"{binary}:{environment['PATH']}"
+        return Program("postgres", tuple(command), self.owner, self.data, environment)
+
+    def _environment(self) -> dict[str, str]:
+        where = {"PGHOST": str(self.sockets), "PGPORT": str(self.port), "PGUSER": SUPERUSER}
+        return base_environment(self.data) | where

@@ -49,9 +49,11 @@ class Suite:
     @cached_property
     def postgres(self) -> Postgres:
         """Return the database server."""
-        return Postgres(
-            self.layout.data / "postgres", self.layout.sockets / "postgres", self.ports["POSTGRES_PORT"]
-        )
+        return self.postgres_at(self.ports["POSTGRES_PORT"])
+
+    def postgres_at(self, port: int) -> Postgres:
+        """Return the database server that listens there."""
+        return Postgres(self.layout.data / "postgres", self.layout.sockets / "postgres", port)
 
     @cached_property
     def rabbitmq(self) -> RabbitMQ:
@@ -102,6 +104,8 @@ class Suite:
         ports = self.known_ports()
         if not ports:
             raise SetupError("The suite does not run; start it with make up.")
+        if process == "postgres":
+            return self.postgres_at(ports["POSTGRES_PORT"]).beside(command)
         code, venv = self.supervisor.origin(f"{SERVICES[0]}-service")
         place = Place(self.layout, ports, code, venv, self._public_url(ports))
         return beside(service_programs(self.settings, place), process, command)

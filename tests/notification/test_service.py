@@ -18,6 +18,12 @@ def test_the_worker_reads_every_queue_of_the_service(app):
     assert {job.name for job in plan.jobs} == {"sweep", "purge idempotency keys"}
 
 
+def test_the_queues_and_what_has_an_effect_are_listed(app):
+    lines = app.test_cli_runner().invoke(args=["consumers"]).output.splitlines()
+    assert [line.split()[0] for line in lines] == ["user.events", "product.events", "order.events"]
+    assert lines[1] == "product.events product.stock.updated"
+
+
 def test_health_is_there(client):
     assert client.get("/health").get_json()["checks"]["database"] == "ok"
 

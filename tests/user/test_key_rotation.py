@@ -127,3 +127,14 @@ def test_without_redis_a_key_is_rotated_too(make_user_app):
     result = app.test_cli_runner().invoke(args=["keys", "rotate"])
     assert result.exit_code == 0
     assert len(published(app)) == 2
+
+
+def test_a_fingerprint_tells_one_secret_from_another_and_not_the_secret(make_user_app):
+    def ask(secret, salt):
+        app = make_user_app(key_encryption_secret=secret)
+        return app.test_cli_runner().invoke(args=["keys", "fingerprint", "--salt", salt]).output.strip()
+
+    first = ask("a secret of one suite", "salt")
+    assert len(first) == 32
+    assert first == ask("a secret of one suite", "salt")
+    assert len({first, ask("a secret of another", "salt"), ask("a secret of one suite", "other")}) == 3

@@ -1,4 +1,4 @@
-"""The service's own commands: `flask keys rotate`."""
+"""The service's own commands: `flask keys rotate`, `flask keys fingerprint`."""
 
 import click
 from flask import Flask
@@ -21,5 +21,11 @@ def register_commands(app: Flask, vault: Vault) -> None:
         # For who can't ask this service just then.
         remember_key_set(edge.redis, read_key_set(edge.session()))
         click.echo(f"{kid} is published and signs in 10 s; the key before it stays good for its last tokens")
+
+    @keys.command("fingerprint")
+    @click.option("--salt", required=True)
+    def fingerprint(salt: str) -> None:
+        """Print what tells one KEY_ENCRYPTION_SECRET from another, and nothing else about it."""
+        click.echo(vault.fingerprint(salt))
 
     app.cli.add_command(keys)

@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from chassis.db import transaction
 from chassis.events import resend
-from chassis.logs import get_logger
 from order_service.clients import Kept
 from order_service.models import Order, OrderItem, Payment, Refund, Release, now
 from order_service.services.desk import Desk, lock_order
@@ -30,8 +29,6 @@ BY_HAND = {
     "anomaly": "settle it with the payment provider, then delete its row of payment_anomalies",
     "refused": "settle it with the payment provider, or refund as much again",
 }
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -55,10 +52,7 @@ def repair(session: Session, desk: Desk, drifts: Sequence[Drift]) -> Iterator[tu
         # Held and sold of a product are one matter.
         again = drift.key is not None and (drift.remedy, drift.key) in seen
         seen.add((drift.remedy, drift.key))
-        steps = [] if again else _take_steps(session, desk, drift)
-        for step in steps:
-            log.warning("drift judged", subject=drift.subject, step=step.told, by_hand=step.by_hand)
-        yield drift, steps
+        yield drift, [] if again else _take_steps(session, desk, drift)
 
 
 def _take_steps(session: Session, desk: Desk, drift: Drift) -> list[Step]:

@@ -37,6 +37,11 @@ class Vault:
     def __init__(self, secret: str) -> None:
         derived = HKDF(SHA256(), 32, salt=None, info=b"user-service signing keys").derive(secret.encode())
         self._cipher = AESGCM(derived)
+        self._derived = derived
+
+    def fingerprint(self, salt: str) -> str:
+        """Return the same for the same secret and salt, and what nobody can go back from."""
+        return HKDF(SHA256(), 16, salt=salt.encode(), info=b"fingerprint").derive(self._derived).hex()
 
     def close(self, kid: str, key: Ed25519PrivateKey) -> bytes:
         """Encrypt a private key."""

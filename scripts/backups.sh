@@ -1,0 +1,141 @@
+# shellcheck shell=bash
+# Backup, restore, and the move from one mode to the other; read by scripts/suite.sh, which knows the mode.
+
+KEPT="backups"
+OURS="user-service product-service order-service notification-service user-service-worker product-service-worker
+order-service-worker notification-service-worker notification-celery"
+
+# Run one of the scripts of deploy/setup beside the database server.
+on_server() { # SCRIPT ARGUMENT …
+    scripts/suite.sh run postgres sh -c "$(cat "deploy/setup/$1")" "$@"
+}
+
+service() { scripts/suite.sh run "$@" </dev/null; }
+
+# Which KEY_ENCRYPTION_SECRET the suite has; it tells nothing that the encrypted keys in a backup don't.
+key_of() { # SALT
+    service user-service flask keys fingerprint --salt "$1" | tail -n 1
+}
+
+backup() {
+    local salt key
+    salt=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
+    key=$(key_of "$salt") || die "The user service does not tell its key, so nothing was backed up; make status shows why."
+    write_backup "$salt" "$key"
+}
+
+write_backup() { # SALT KEY
+    local file part
+    umask 077
+    mkdir -p "$root/$KEPT"
+    file="$root/$KEPT/shop-$(date -u +%Y%m%dT%H%M%SZ).tar"
+    part="$file.part"
+    if ! on_server backup.sh "mode=$mode" "salt=$1" "key=$2" </dev/null >"$part" || ! is_whole "$part"; then
+        rm -f "$part"
+        die "No backup was made."
+    fi
+    sync "$part"
+    mv "$part" "$file"
+    echo "$file  $(fact "$file" taken_at)  writes waited $(fact "$file" held_ms) ms  $(du -h "$file" | cut -f1)"
+}
+
+is_whole() { # FILE
+    # Read to its end, in which a file that was cut off shows.
+    [ "$(tar -tf "$1" 2>/dev/null | tr '\n' ' ')" = "manifest sums user.dump product.dump order.dump notification.dump " ] &&
+        [ "$(fact "$1" format)" = 1 ]
+}
+
+# A fact of a backup's manifest.
+fact() { # FILE NAME
+    tar -xOf "$1" manifest 2>/dev/null | sed -n "s/^$2=//p"
+}
+
+restore() {
+    local file=${1:-}
+    [ -n "$file" ] || die "Name a backup: make restore FILE=$KEPT/shop-….tar"
+    [ -r "$file" ] || die "There is no backup $file that can be read."
+    is_whole "$file" || die "$file is no whole backup of a shop."
+    scripts/suite.sh up >/dev/null
+    [ "$(key_of "$(fact "$file" salt)")" = "$(fact "$file" key)" ] ||
+        die "KEY_ENCRYPTION_SECRET is not the one of the backed up suite, so its signing keys could not be read: set that one in .env."
+    on_server restore.sh check "$(fact "$file" postgres)" </dev/null || exit 1
+    halt
+    if ! on_server restore.sh restore <"$file"; then
+        scripts/suite.sh up >/dev/null
+        die "Nothing was restored; the suite is as it was."
+    fi
+    scripts/suite.sh up >/dev/null
+    echo "restored the shop of $(fact "$file" taken_at)"
+    send_again "$(fact "$file" taken_at)"
+    agree
+}
+
+send_again() { # SINCE
+    local name queue types total=0 sent
+    for name in product-service notification-service; do
+        while read -r queue types; do
+            sent=$(on_server restore.sh resend "$1" "$queue" "$types" </dev/null)
+            total=$((total + sent))
+        done < <(service "$name" flask consumers | grep '\.events ')
+    done
+    echo "$total events sent again that may not have been handled"
+}
+
+# Reconcile once the events have arrived, and again while what they cause is under way.
+agree() {
+    local deadline=$((SECONDS + ${WAIT_SECONDS:-120})) found status
+    while true; do
+        status=0
+        found=$(service order-service flask reconcile) || status=$?
+        if [ "$status" = 0 ] && [ "$(on_server restore.sh unsent </dev/null)" = 0 ]; then break; fi
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            echo "$found"
+            die "The shop is restored, but its books don't agree: see docs/operations.md."
+        fi
+        sleep 1
+    done
+    echo "$found"
+}
+
+# Stop the services; the servers, and so their data, stay reachable.
+halt() {
+    local name
+    if [ "$mode" = plain ]; then
+        for name in $OURS; do (plain stop "$name") & done
+        wait
+    else
+        # One word a service, on purpose.
+        # shellcheck disable=SC2086
+        compose stop $OURS
+    fi
+}
+
+# The data of the one mode is no use to the other, so a backup carries the shop over. The old data is kept.
+move() {
+    local wanted=${TO:-} old=$mode salt key file aside real
+    case $wanted in docker | plain) ;; *) die "Name the mode: make move MODE=docker or make move MODE=plain" ;; esac
+    [ "$wanted" != "$old" ] || die "The suite is in $wanted mode already."
+    [ "$wanted" = plain ] || engine_answers || die "No Docker engine answers: start it first."
+    scripts/suite.sh up >/dev/null
+    salt=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
+    key=$(key_of "$salt") || die "The user service does not tell its key, so nothing was moved."
+    # From here on nobody buys what the backup would not hold.
+    halt
+    file=$(write_backup "$salt" "$key" | cut -d' ' -f1)
+    [ -n "$file" ] || { scripts/suite.sh up >/dev/null; die "Nothing was moved; the suite runs as before."; }
+    scripts/suite.sh down
+    aside="data.$old-$(date -u +%Y%m%dT%H%M%SZ)"
+    # Where the servers' users can't enter the clone, the folder holds links to where the data is.
+    if [ -L "$root/data/postgres" ]; then
+        real=$(dirname "$(readlink -f "$root/data/postgres")")
+        mv "$real" "$(dirname "$real")/$aside"
+    fi
+    aside="$root/$aside"
+    mv "$root/data" "$aside"
+    mkdir "$root/data"
+    [ ! -d "$aside/tls" ] || cp -Rp "$aside/tls" "$root/data/tls" || rm -rf "$root/data/tls"
+    if ! MODE=$wanted scripts/suite.sh up || ! MODE=$wanted scripts/suite.sh restore "$file"; then
+        die "The move did not succeed. The shop is in $file, and as it was in $aside: make down, move that back to data, make up."
+    fi
+    echo "The shop has moved to $wanted mode; its old data is in $aside, to be deleted when all is well."
+}

@@ -32,6 +32,10 @@ CONSUMERS: Mapping[str, tuple[str, frozenset[str]]] = {
 }
 
 
+class BookClosed(Exception):
+    """A book can't be read just now."""
+
+
 class Witness(Protocol):
     """What the judges need of the stage."""
 
@@ -202,7 +206,7 @@ class Reader:
     def _more(self, name: str, url: str, what: str, known: int) -> list[dict[str, Any]]:
         answer = self._http.request("GET", f"{url}/lab/{what}?after={known}")
         if answer.status != 200:
-            raise RuntimeError(f"The {name} answers {answer.status}.")
+            raise BookClosed(f"The {name} answers {answer.status}.")
         lines: list[dict[str, Any]] = answer.json()
         assert [line["seq"] for line in lines] == list(range(known + 1, known + 1 + len(lines))), (
             f"the {name}'s book has lost lines"
@@ -216,7 +220,7 @@ class Reader:
             "GET", f"{self._stage.rabbitmq_url}/api/queues", headers=urllib3.make_headers(basic_auth=login)
         )
         if answer.status != 200:
-            raise RuntimeError(f"RabbitMQ's management answers {answer.status}.")
+            raise BookClosed(f"RabbitMQ's management answers {answer.status}.")
         return {q["name"]: q.get("messages", 0) for q in answer.json() if q["name"].endswith(".dead")}
 
     def _read_orders(self, evidence: Evidence) -> None:

@@ -23,7 +23,7 @@ POLL_SECONDS = 0.05
 LONGEST_PAUSE, SCOUT_PAUSE = 3.0, 0.5
 PRICES = ("0.01", "9.90", "19.99", "33.33", "128.00", "1999.95")
 # How many products, and pieces of each: enough for everybody, the same few for many, and last pieces.
-WIDE, CONTENDED, SCARCE = (40, 20_000), (2, 500_000), (4, 30)
+WIDE, CONTENDED, SCARCE = (40, 20_000), (2, 500_000), (4, 8)
 
 # How often each way to pay is taken; what the bank does with a token is on its own page.
 TOKENS = {
@@ -362,7 +362,7 @@ class _Visitor:
         return True
 
     def _restock(self, product: int) -> None:
-        self._book(product, self._dice.randint(5, 20), f"delivery {uuid4()}")
+        self._book(product, self._dice.randint(1, 6), f"delivery {uuid4()}")
 
     def _book(self, product: int, delta: int, reason: str) -> None:
         """Book a delivery or a return; it has no key, so an unknown one is never sent again."""

@@ -19,9 +19,9 @@ idempotency-claim  Keys are forgotten. Nginx dies while the order service goes o
 transaction-b      An order is confirmed whatever has become of its intent. The order service is paused
                    while reservations are on their way, its worker gives these intents up and their pieces
                    back, and the process that wakes up makes orders of them: they have no stock (rule 5).
-                   A request's deadline of 6 s comes long before an intent is swept at 60 s; for the late
-                   confirmation to be possible at all, intents are swept after 2 s here and the pause is 4 s,
-                   in the control as in the mutant.
+                   A request's deadline of 5 s comes long before an intent is swept at 60 s; for the late
+                   confirmation to be possible at all, intents are swept after 1 s here and the pause is
+                   3.2 s, in the control as in the mutant.
 unknown-is-failed  A payment without an answer is called failed. The bank has captured some of those before
                    it dropped the reply; the buyer pays again, and the bank captures again (rule 2).
 """
@@ -68,7 +68,7 @@ class Strike:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.component}, {self.fault}" + (f" {self.seconds:.0f} s" if self.seconds else "")
+        return f"{self.component}, {self.fault}" + (f" {self.seconds:g} s" if self.seconds else "")
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,11 @@ EXPERIMENT = (
     Change(
         "order-service/order_service/services/abandoning.py",
         "STALLED = timedelta(seconds=60)",
-        "STALLED = timedelta(seconds=2)",
+        "STALLED = timedelta(seconds=1)",
     ),
 )
-LATE = Strike("order-service", "pause", 4.0)
+# The sweep comes every 2 s.
+LATE = Strike("order-service", "pause", 3.2)
 FRONT = Strike("nginx", "kill")
 BROKER = Strike("rabbitmq", "kill")
 

@@ -8,9 +8,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 
+import psycopg2
+import urllib3
+
 from tests.faults.calls import Record
 from tests.faults.cells import Cell, Verdict
-from tests.faults.evidence import Evidence, Reader, Witness
+from tests.faults.evidence import BookClosed, Evidence, Reader, Witness
 from tests.faults.rules_events import check_events
 from tests.faults.rules_mail import check_mails
 from tests.faults.rules_money import check_captures, check_paid
@@ -48,16 +51,26 @@ class Judges:
         """Judge what a blow has left; what is wrong only while something is under way does not count."""
         self._cells.append(cell)
         ends = time.monotonic() + patience
-        evidence = self._reader.look()
+        evidence = self._look(ends)
         found = self.find(evidence)
         while found and time.monotonic() < ends:
             time.sleep(1)
-            evidence = self._reader.look()
+            evidence = self._look(ends)
             found &= self.find(evidence)
         new = found - self._told
         self._told |= found
         counts = _counts(self._record, evidence)
         return [_verdict(rule, sorted(text for r, text in new if r == rule), counts) for rule in RULES]
+
+    def _look(self, ends: float) -> Evidence:
+        """Look, again and again while a server that was struck does not answer yet."""
+        while True:
+            try:
+                return self._reader.look()
+            except (psycopg2.OperationalError, urllib3.exceptions.HTTPError, BookClosed):
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(1)
 
     def find(self, evidence: Evidence) -> set[Finding]:
         """Return all that is wrong, by rule."""

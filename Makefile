@@ -1,7 +1,7 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env up down status logs url restart rolling-restart reset backup restore move demo test test-docker test-security test-faults test-faults-mutants lint lock bench-footprint
+.PHONY: help env up down status logs url restart rolling-restart reset backup restore move demo test test-docker test-security test-faults test-faults-mutants lint lock bench-footprint audit sbom
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,12 @@ test-faults-mutants: ## take safeguards out of copies of the suite one by one: t
 
 lint: ## run ruff and mypy
 	@scripts/test.sh lint
+
+audit: ## look up every pinned Python package's known holes; one fails
+	@scripts/audit.sh audit
+
+sbom: ## write what the suite consists of to build/sbom.cdx.json (CycloneDX)
+	@scripts/audit.sh sbom
 
 lock: ## pin the dependencies anew (ARGS=--upgrade takes newer ones)
 	@scripts/lock.sh $(ARGS)

@@ -15,6 +15,8 @@ compile() {
         --generate-hashes --no-emit-index-url "$1.in" --output-file "$1.txt" "${@:2}"
 }
 
+# Tools that run beside the suite, in an environment of their own.
+compile requirements-audit "$@"
 # The developer's file includes all others; its versions are the ones that the others start from.
 compile "$ALL" "$@"
 for file in "${FILES[@]}"; do

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 COMPILED = sorted([*ROOT.glob("*-service/requirements.txt"), ROOT / "deploy/local/requirements.txt"])
 EVERYTHING = ROOT / "requirements-dev.txt"
+ALL = [*COMPILED, EVERYTHING, ROOT / "requirements-audit.txt"]
 PIN = re.compile(r"^([a-z0-9._-]+)(?:\[.*\])?==(\S+)", re.MULTILINE)
 
 
@@ -28,14 +29,14 @@ def test_a_service_uses_the_versions_that_are_tested(path):
     assert pins(path) == {name: everything[name] for name in pins(path)}
 
 
-@pytest.mark.parametrize("path", [*COMPILED, EVERYTHING], ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", ALL, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_requirement_is_pinned_with_hashes(path):
     for requirement in re.split(r"\n(?=[a-z])", re.sub(r"(?m)^ *#.*\n", "", path.read_text())):
         assert PIN.match(requirement), requirement
         assert "--hash=sha256:" in requirement, requirement
 
 
-@pytest.mark.parametrize("path", [*COMPILED, EVERYTHING], ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", ALL, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_no_address_or_absolute_path_is_written_down(path):
     text = path.read_text()
     assert "://" not in text

@@ -193,6 +193,7 @@ def assert_problem(answer: Answer, status: int, code: str) -> None:
     assert set(problem) == {"type", "title", "status", "detail", "code", "request_id"}
     assert (problem["status"], problem["code"]) == (status, code)
     assert headers.get_all("X-Request-ID") == [problem["request_id"]]
+    assert headers.get_all("Cache-Control") == ["no-store"]
     assert_common_headers(headers)
 
 

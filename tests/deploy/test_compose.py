@@ -15,6 +15,17 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
 ONCE = {"prepare", "postgres-setup", "rabbitmq-login", "rabbitmq-setup"}
 OWN = {name for name, service in SERVICES.items() if service["image"].startswith("ecommerce-basic/")} - ONCE
 LASTING = set(SERVICES) - ONCE
+# What the official entrypoints need to hand over a folder and become their own user.
+HAND_OVER = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+CAPABILITIES = {
+    "postgres": HAND_OVER,
+    "redis": HAND_OVER | {"SETPCAP"},
+    "rabbitmq": HAND_OVER,
+    "nginx": {"CHOWN", "DAC_OVERRIDE", "NET_BIND_SERVICE", "SETGID", "SETUID"},
+    "prepare": {"CHOWN", "DAC_OVERRIDE"},
+}
+# Official images whose entrypoints or tools write into the image's own folders.
+WRITABLE = {"postgres", "redis", "rabbitmq", "rabbitmq-login"}
 SETTINGS = {line.partition("=")[0]: line.partition("=")[2] for line in EXAMPLE if re.match(r"[A-Z]", line)}
 SECRET = re.compile(r"PASSWORD|_PASS$|SECRET|_KEY$")
 
@@ -48,6 +59,44 @@ def test_each_container_is_bounded_watched_and_without_privileges(name: str) -> 
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["depends_on"]["prepare"] == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_container_has_more_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+    assert {"mem_limit", "cpus", "pids_limit"} <= set(service)
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert set(service.get("cap_add", [])) == CAPABILITIES.get(name, set())
+    assert not {"privileged", "devices", "pid", "ipc", "userns_mode", "extra_hosts"} & set(service)
+    assert service.get("network_mode", "none") == "none"
+    mounted = [volume.partition(":")[0] for volume in service.get("volumes", [])]
+    assert [path for path in mounted if not path.startswith("./") and path != "postgres-socket"] == []
+    assert service.get("read_only", False) is (name not in WRITABLE)
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"prepare"}))
+def test_only_official_images_and_the_preparation_start_as_root(name: str) -> None:
+    service = SERVICES[name]
+    assert service.get("user") != "root"
+    # They become their own users at once; the capabilities are for that alone.
+    assert ("cap_add" in service) is (name in CAPABILITIES)
+
+
+@pytest.mark.parametrize("service", ["user", "product", "order", "notification"])
+def test_our_images_run_as_nobody_special(service: str) -> None:
+    lines = (REPOSITORY / f"{service}-service/Dockerfile").read_text().splitlines()
+    assert [line for line in lines if line.startswith("USER ")] == ["USER app"]
+    assert lines.index("USER app") > max(n for n, line in enumerate(lines) if line.startswith("RUN "))
+    assert any("useradd --uid 10001" in line for line in lines)
+    assert not any(line.startswith("ADD ") for line in lines)
+
+
+def test_the_security_page_lists_each_capability() -> None:
+    page = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| ((?:`[A-Z_]+`(?:, )?)+) \|", page, re.MULTILINE)
+    listed = {name: set(re.findall(r"[A-Z_]+", capabilities)) for name, capabilities in rows}
+    assert listed == CAPABILITIES
 
 
 @pytest.mark.parametrize("name", sorted(OWN))

@@ -51,3 +51,11 @@ def test_pages_of_other_sites_are_shut_out(addresses):
         for method in ("GET", "OPTIONS"):
             headers = Client(url).send(method, "/products", headers=asked).headers
             assert not [name for name in headers if name.lower().startswith("access-control-")]
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/nowhere", "/api/v1/products", "/api/v1/orders", "/api/v1/nothing"]
+)
+def test_what_the_api_answers_is_kept_by_nobody(addresses, path):
+    for url in addresses:
+        assert Client(url).get(path, prefix="").headers["Cache-Control"] == "no-store", url

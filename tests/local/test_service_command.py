@@ -12,6 +12,7 @@ from deploy.local import accounts
 from deploy.local.addresses import choose_ports
 from deploy.local.errors import SetupError
 from deploy.local.layout import Layout
+from deploy.local.postgres import Postgres
 from deploy.local.services import Place, beside, environment, service_programs
 from deploy.local.settings import Settings, read_values
 
@@ -63,3 +64,16 @@ def test_a_suite_that_does_not_run_is_said_in_one_sentence(clone: Path) -> None:
 
 def test_a_command_is_asked_for(clone: Path) -> None:
     assert service(clone, "order-service").stderr.startswith("Usage: ")
+
+
+@pytest.mark.usefixtures("own_account")
+def test_the_database_server_is_spoken_to_over_its_private_socket(tmp_path: Path) -> None:
+    server = Postgres(tmp_path / "data", tmp_path / "socket", 5433)
+    server.data.mkdir()
+    (server.data / "PG_VERSION").write_text("15\n")
+    found = server.beside(["psql", "order_db"])
+    assert found.command == ("psql", "order_db")
+    where = {name: found.environment[name] for name in ("PGHOST", "PGPORT", "PGUSER")}
+    assert where == {"PGHOST": str(server.sockets), "PGPORT": "5433", "PGUSER": "postgres"}
+    assert found.environment["PATH"].startswith("/usr/lib/postgresql/15/bin:")
+    assert "PGPASSWORD" not in found.environment

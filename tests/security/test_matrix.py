@@ -131,6 +131,7 @@ CASES: dict[str, Case] = {
         "ORDER_USER_KEY", path=lambda w: {**_user_id(w), "address_id": w.address_id()}
     ),
     f"GET {INTERNAL}/admins": Case("NOTIFICATION_USER_KEY"),
+    f"GET {INTERNAL}/events": Case("NOTIFICATION_USER_KEY"),
     f"POST {INTERNAL}/users/{{user_id}}/email-token": Case(
         "NOTIFICATION_USER_KEY", path=_user_id, body=lambda w, c: {"purpose": "recovery"}
     ),

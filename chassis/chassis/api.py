@@ -231,11 +231,7 @@ def _run_once(edge: Edge, route: Route, once: Once, given: dict[str, Any]) -> Re
     except Replayed as replay:
         return _replay(replay)
     except ClaimLost:
-        session.rollback()
-        standing = once.standing(session)
-        if isinstance(standing, Replayed):
-            return _replay(standing)
-        raise standing from None
+        return _answer_as_the_other(session, once)
     except DomainError as error:
         session.rollback()
         status, code = lookup(error, edge.error_table)
@@ -243,12 +239,24 @@ def _run_once(edge: Edge, route: Route, once: Once, given: dict[str, Any]) -> Re
             once.free(session)
             raise
         response = problem_response(status, code, str(error), error.members, error.headers)
-        once.remember_refusal(session, status, response.get_data())
+        try:
+            once.remember_refusal(session, status, response.get_data())
+        except ClaimLost:
+            return _answer_as_the_other(session, once)
         return response
     except BaseException:
         session.rollback()
         once.free(session)
         raise
+
+
+def _answer_as_the_other(session: Any, once: Once) -> Response:
+    """Answer what the request answers, or will, that has the key now."""
+    session.rollback()
+    standing = once.standing(session)
+    if isinstance(standing, Replayed):
+        return _replay(standing)
+    raise standing
 
 
 def _replay(replay: Replayed) -> Response:

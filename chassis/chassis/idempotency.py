@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Text,
     and_,
+    case,
     delete,
     func,
     select,
@@ -31,6 +32,8 @@ from chassis.db import Base, transaction
 from chassis.errors import Refusal
 
 STALE = timedelta(seconds=15)
+# When a claim was given up by who had it: whoever sends the key next need not wait.
+FREED = datetime(1970, 1, 1, tzinfo=UTC)
 REMEMBERED = timedelta(hours=24)
 PURGED_AT_ONCE = 5000
 REMEMBERED_REFUSALS = frozenset({402, 404, 409})
@@ -94,7 +97,8 @@ class Once:
     """One request's hold on its key; without a key it only makes the id.
 
     A use-case calls `claim` in its first transaction and `reply` in its last; the edge
-    remembers refusals and frees the key of what failed.
+    remembers refusals and frees the key of what failed. What a use-case has begun outlives its failure:
+    whoever sends the key again goes on with it, unless the use-case gave it up by `drop`.
     """
 
     def __init__(self, user_id: int, key: str | None, print_: str, render: Callable[[int, Any], str]) -> None:
@@ -120,10 +124,15 @@ class Once:
         )
         statement = values.on_conflict_do_update(
             index_elements=["user_id", "key"],
-            set_={"owner": self.owner, "claimed_at": func.now()},
+            set_={
+                "owner": self.owner,
+                "claimed_at": func.now(),
+                "fingerprint": self.fingerprint,
+                # A key that is free may be used for something else, which goes on with nothing.
+                "resource_id": case((self._is_same, IdempotencyKey.resource_id), else_=fresh),
+            },
             where=IdempotencyKey.status.is_(None)
-            & (IdempotencyKey.claimed_at < func.now() - STALE)
-            & (IdempotencyKey.fingerprint == self.fingerprint),
+            & (self._is_free | ((IdempotencyKey.claimed_at < func.now() - STALE) & self._is_same)),
         ).returning(IdempotencyKey.resource_id)
         try:
             resource_id = session.scalar(statement)
@@ -149,7 +158,7 @@ class Once:
     def standing(self, session: Session) -> "Replayed | Refusal":
         """Return what answers a request that does not own its key."""
         row = session.get(IdempotencyKey, (self.user_id, self.key), populate_existing=True)
-        if row is None:
+        if row is None or (row.status is None and row.claimed_at == FREED):
             return in_progress()
         if row.fingerprint != self.fingerprint:
             return Refusal(
@@ -157,11 +166,15 @@ class Once:
             )
         return in_progress() if row.status is None else Replayed(row)
 
-    def hold(self, session: Session) -> None:
-        """Keep the claim to the transaction's end; raise `ClaimLost` if it is."""
+    def drop(self, session: Session) -> None:
+        """Forget the key in the transaction that gives up what was begun.
+
+        Raises `ClaimLost` if the claim is.
+        """
         if self.key is None:
             return
-        if session.scalar(select(IdempotencyKey.key).where(self._mine()).with_for_update()) is None:
+        gone = delete(IdempotencyKey).where(self._mine()).returning(IdempotencyKey.key)
+        if session.scalar(gone) is None:
             raise ClaimLost
 
     def reply(self, session: Session, status: int, value: Any, location: str | None = None) -> None:
@@ -173,7 +186,10 @@ class Once:
         self._store(session, status, orjson.dumps(body).decode(), None)
 
     def remember_refusal(self, session: Session, status: int, body: bytes) -> None:
-        """Store a refusal whose transaction was rolled back, the claim maybe with it."""
+        """Store a refusal whose transaction was rolled back, the claim maybe with it.
+
+        Raises `ClaimLost` when another request with the key came in between: then that one's answer counts.
+        """
         if self._settled:
             return
         self._settled = True
@@ -188,19 +204,36 @@ class Once:
         )
         statement = values.on_conflict_do_update(
             index_elements=["user_id", "key"],
-            set_={"status": status, "body": body.decode()},
-            where=(IdempotencyKey.owner == self.owner) & IdempotencyKey.status.is_(None),
+            set_={
+                "owner": self.owner,
+                "fingerprint": self.fingerprint,
+                "status": func.coalesce(IdempotencyKey.status, status),
+                "body": func.coalesce(IdempotencyKey.body, body.decode()),
+            },
+            # The use-case may have stored it already.
+            where=(IdempotencyKey.owner == self.owner) | (IdempotencyKey.status.is_(None) & self._is_free),
         )
-        with transaction(session):
-            session.execute(statement)
+        with transaction(session) as here:
+            if here.scalar(statement.returning(IdempotencyKey.key)) is None:
+                raise ClaimLost
 
     def free(self, session: Session) -> None:
         """Leave the key free after an answer that is not remembered."""
         if self._settled:
             return
         self._settled = True
-        with transaction(session):
-            session.execute(delete(IdempotencyKey).where(self._mine()))
+        with transaction(session) as here:
+            here.execute(update(IdempotencyKey).where(self._mine()).values(claimed_at=FREED))
+
+    @property
+    def _is_same(self) -> ColumnElement[bool]:
+        """Tell whether the key's row is about the same request."""
+        return IdempotencyKey.fingerprint == self.fingerprint
+
+    @property
+    def _is_free(self) -> ColumnElement[bool]:
+        """Tell whether the key's row is one that nobody works on."""
+        return IdempotencyKey.claimed_at == FREED
 
     def _mine(self) -> ColumnElement[bool]:
         """Tell the key's row while this request's claim stands and has no reply."""

@@ -348,7 +348,7 @@ def test_ordering_a_cart_takes_the_same_statements_however_many_lines_it_has(
         buyer.put_in_cart(shop.products.add())
     with shop.statements() as sent:
         assert buyer.order(key="k").status_code == 201
-    assert len(sent) == 13
+    assert len(sent) == 15
 
 
 def test_400_buyers_of_100_pieces_get_100(own_shop: Shop):

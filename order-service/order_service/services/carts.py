@@ -77,6 +77,13 @@ def read_cart(session: Session, user_id: int) -> tuple[int | None, Lines]:
     return (rows[0].version if rows else None), lines
 
 
+def take_cart(session: Session, user_id: int) -> tuple[int | None, Lines]:
+    """Lock the cart to order it; return its version and its lines."""
+    # In a statement of its own: the lines must be those of the version that the lock waited for.
+    session.execute(select(Cart.version).where(Cart.user_id == user_id).with_for_update())
+    return read_cart(session, user_id)
+
+
 def take_out_ordered(session: Session, user_id: int, version: int) -> None:
     """Take exactly the lines out that were in the cart's ordered version; later changes stay."""
     _next_version(session, user_id)

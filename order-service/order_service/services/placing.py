@@ -25,7 +25,7 @@ from order_service.errors import (
 from order_service.events import order_created
 from order_service.models import NOTHING, Order, OrderItem, now
 from order_service.services.abandoning import abandon_order, release_now
-from order_service.services.carts import Lines, read_cart, take_out_ordered
+from order_service.services.carts import Lines, take_cart, take_out_ordered
 from order_service.services.desk import Desk, lock_intent, refuse
 
 # Somewhat longer than the product service may take to answer who orders the same cart.
@@ -56,7 +56,7 @@ class Intent:
 
 
 class CartBeingOrdered(Exception):
-    """Somebody else is about to order the same version of the cart."""
+    """Somebody else is about to order the same cart."""
 
     def __init__(self, order_id: UUID, stale: bool) -> None:
         super().__init__("cart being ordered")
@@ -119,9 +119,11 @@ def _write_intent(session: Session, desk: Desk, once: Once, draft: Draft) -> Int
     order_id = once.claim(session)
     if once.resumed and (begun := session.get(Order, order_id)):
         return Intent(order_id, begun.requested)
-    version, lines = (None, draft.lines) if draft.lines else read_cart(session, draft.user_id)
+    version, lines = (None, draft.lines) if draft.lines else take_cart(session, draft.user_id)
     if not lines:
         raise CartEmpty
+    if version is not None:
+        _check_cart_is_free(session, draft.user_id, version)
     values = {
         "id": order_id,
         "user_id": draft.user_id,
@@ -136,22 +138,25 @@ def _write_intent(session: Session, desk: Desk, once: Once, draft: Draft) -> Int
         index_elements=["user_id", "cart_version"], index_where=text("status <> 'abandoned'")
     )
     if session.scalar(unless_ordered.values(values).returning(Order.id)) is None:
-        assert version is not None
-        _refuse_ordered_cart(session, draft.user_id, version)
+        # By somebody who did not lock the cart; the next try sees whom.
+        raise CartBeingOrdered(UUID(int=0), stale=False)
     return Intent(order_id, lines)
 
 
-def _refuse_ordered_cart(session: Session, user_id: int, version: int) -> None:
-    statement = select(Order.id, Order.status, Order.created_at).where(
-        Order.user_id == user_id, Order.cart_version == version, Order.status != "abandoned"
+def _check_cart_is_free(session: Session, user_id: int, version: int) -> None:
+    """Raise when the cart was ordered, or is about to be: a change of it since leaves its other lines the same.
+
+    The cart is locked, so nobody else begins to order it now.
+    """
+    attempts = select(Order.id, Order.status, Order.created_at).where(
+        Order.user_id == user_id,
+        (Order.cart_version.is_not(None) & (Order.status == "reserving"))
+        | ((Order.cart_version == version) & (Order.status != "abandoned")),
     )
-    other = session.execute(statement).one_or_none()
-    if other is None:
-        # Given up this very moment; the next try meets nobody.
-        raise CartBeingOrdered(UUID(int=0), stale=False)
-    if other.status == "reserving":
-        raise CartBeingOrdered(other.id, stale=other.created_at < now() - STALE)
-    raise CartAlreadyOrdered(order_id=str(other.id))
+    for other in session.execute(attempts):
+        if other.status == "reserving":
+            raise CartBeingOrdered(other.id, stale=other.created_at < now() - STALE)
+        raise CartAlreadyOrdered(order_id=str(other.id))
 
 
 def _check_not_ordered(session: Session, other: UUID) -> None:
@@ -182,7 +187,7 @@ def _give_up(session: Session, once: Once, order_id: UUID, refusal: DomainError 
         if order is not None and order.status == "reserving":
             abandon_order(here, order)
         if refusal is None:
-            once.hold(here)
+            once.drop(here)
         else:
             refuse(here, once, refusal)
 
@@ -191,18 +196,16 @@ def _confirm(session: Session, desk: Desk, once: Once, intent: Intent, held: Hel
     """Transaction B: make the intent an order, unless it was given up or taken over meanwhile."""
     with transaction(session) as here:
         order = lock_intent(here, intent.order_id)
-        if order is None or order.status != "reserving":
-            once.hold(here)
-            raise DependencyAway("product service")
-        items = [
-            _make_item(held[line["product_id"]], place) for place, line in enumerate(intent.lines, start=1)
-        ]
-        order.confirm(items, expires_at=now() + desk.payment_timeout)
-        record(here, order_created(order))
-        if order.cart_version is not None:
-            take_out_ordered(here, order.user_id, order.cart_version)
-        once.reply(here, 201, order, f"/api/v1/orders/{order.id}")
-    return order
+        if order is not None and order.status == "reserving":
+            items = [_make_item(held[line["product_id"]], n) for n, line in enumerate(intent.lines, start=1)]
+            order.confirm(items, expires_at=now() + desk.payment_timeout)
+            record(here, order_created(order))
+            if order.cart_version is not None:
+                take_out_ordered(here, order.user_id, order.cart_version)
+            once.reply(here, 201, order, f"/api/v1/orders/{order.id}")
+            return order
+        once.drop(here)
+    raise DependencyAway("product service")
 
 
 def _make_item(held: ReservedItem, position: int) -> OrderItem:

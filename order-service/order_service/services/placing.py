@@ -144,7 +144,7 @@ def _write_intent(session: Session, desk: Desk, once: Once, draft: Draft) -> Int
 
 
 def _check_cart_is_free(session: Session, user_id: int, version: int) -> None:
-    """Raise when the cart was ordered, or is about to be: a change of it since leaves its other lines the same.
+    """Raise when the cart was ordered, or is about to be: a change since leaves its other lines the same.
 
     The cart is locked, so nobody else begins to order it now.
     """

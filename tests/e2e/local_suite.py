@@ -4,12 +4,16 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.local.__main__ import load_suite
+from deploy.local.health import answers
+from deploy.local.ports import free_ports
 from deploy.local.processes import signal_family
+from deploy.local.programs import Child
 from deploy.local.suite import Suite as LocalSuite
-from deploy.local.trial import run_command, trial_folder
+from deploy.local.trial import run_command, scratch_folder, trial_folder
 from tests.e2e.suite import REPOSITORY, SERVICES, Suite
 
 
@@ -50,7 +54,25 @@ def describe(suite: LocalSuite, settings: Mapping[str, str]) -> Suite:
         pause=send(suite, signal.SIGSTOP),
         resume=send(suite, signal.SIGCONT),
         rabbitmqctl=suite.rabbitmq._control,
+        beside=lambda service: run_beside(suite, service),
     )
+
+
+@contextmanager
+def run_beside(suite: LocalSuite, service: str) -> Iterator[str]:
+    """Run one more process of a service, on a port of its own."""
+    program = suite.beside(service, ("flask", "serve"))
+    command = (f"{program.environment['PATH'].split(':')[0]}/flask", "serve")
+    [port] = free_ports(1)
+    environment = {**program.environment, "PORT": str(port)}
+    with scratch_folder("beside") as folder:
+        child = Child(replace(program, command=command, environment=environment), folder / "log")
+        child.start()
+        try:
+            child.wait_until(answers(f"http://127.0.0.1:{port}/health"))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.stop()
 
 
 def send(suite: LocalSuite, number: signal.Signals) -> Callable[[str], None]:

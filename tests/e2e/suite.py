@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class Suite:
     pause: Callable[[str], None] = field(repr=False)
     resume: Callable[[str], None] = field(repr=False)
     rabbitmqctl: Callable[..., None] = field(repr=False)
+    # Runs one more process of a service and gives its address; Compose scales instead, and leaves it out.
+    beside: Callable[[str], AbstractContextManager[str]] | None = field(default=None, repr=False)
 
     @contextmanager
     def without(self, name: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from chassis.config import is_example
+from deploy.setup.checks import SECRETS
 from tests.servers import REPOSITORY
 
 COMPOSE = (REPOSITORY / "docker-compose.yml").read_text(encoding="utf-8")
@@ -131,6 +132,15 @@ def test_a_service_gets_no_secret_of_another() -> None:
         got = {key for key in used_settings(str(SERVICES[name]["environment"])) if SECRET.search(key)}
         own = {f"{service.upper()}_DB_PASSWORD", f"{service.upper()}_AMQP_PASSWORD"}
         assert got == common | own | shared[service]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_changed_secret_changes_the_containers_that_use_it(name: str) -> None:
+    # Compose makes a container anew when its description differs, and no other.
+    users = {who for who, service in SERVICES.items() if name in used_settings(str(service))}
+    assert users - {"prepare"}
+    for who in users:
+        assert name in used_settings(str(SERVICES[who]["environment"]))
 
 
 def test_set_up_steps_are_waited_for() -> None:

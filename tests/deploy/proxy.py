@@ -113,6 +113,11 @@ class Proxy:
         return [json.loads(line) for line in (self.folder / "logs/access.log").read_text().splitlines()]
 
 
+# Services with a second replica: the same one at another address, or an address where nobody listens.
+TWO_REPLICAS = ("product",)
+ONE_OF_TWO_AWAY = ("order",)
+
+
 @contextmanager
 def run_proxy(**settings: str) -> Iterator[Proxy]:
     """Run an Nginx with these settings."""
@@ -122,7 +127,7 @@ def run_proxy(**settings: str) -> Iterator[Proxy]:
         public, tls, *ports = free_ports(2 + len(SERVICES))
         proxy = Proxy(public, tls, dict(zip(SERVICES, ports, strict=True)), folder)
         for name in SERVICES:
-            echo = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+            echo = ThreadingHTTPServer(("" if name in TWO_REPLICAS else "127.0.0.1", 0), Echo)
             echo.name, echo.seen = f"{name}-service", []  # type: ignore[attr-defined]
             threading.Thread(target=echo.serve_forever, daemon=True).start()
             proxy.echoes[name] = echo
@@ -157,8 +162,8 @@ def lay_out(proxy: Proxy, settings: Mapping[str, str]) -> None:
     (folder / "mode/main.conf").write_text(
         f"user root;\npid {folder}/nginx.pid;\nerror_log {folder}/logs/error.log warn;\n"
     )
-    addresses = {name: f"127.0.0.1:{echo.server_port}" for name, echo in proxy.echoes.items()}
-    lines = [f'map "" ${name}_service {{ default {address}; }}' for name, address in addresses.items()]
+    lines = [f'map "" ${name}_service {{ default {name}; }}' for name in proxy.echoes]
+    lines += [upstream(name, echo.server_port) for name, echo in proxy.echoes.items()]
     lines += [f"{kind}_temp_path {folder}/temp/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi")]
     lines += [f"client_body_temp_path {folder}/temp/body;", f"access_log {folder}/logs/access.log json;"]
     (folder / "mode/http.conf").write_text("\n".join(lines) + "\n")
@@ -174,6 +179,13 @@ def lay_out(proxy: Proxy, settings: Mapping[str, str]) -> None:
     printed = print_settings(**settings)
     assert printed.returncode == 0, printed.stderr
     (folder / "mode/settings.conf").write_text(printed.stdout)
+
+
+def upstream(name: str, port: int) -> str:
+    """List a service's replicas, as a name server would."""
+    hosts = ("127.0.0.1", "127.0.0.2") if name in (*TWO_REPLICAS, *ONE_OF_TWO_AWAY) else ("127.0.0.1",)
+    servers = "".join(f"server {host}:{port} max_fails=0; " for host in hosts)
+    return f"upstream {name} {{ {servers}}}"
 
 
 def wait_for(port: int) -> None:

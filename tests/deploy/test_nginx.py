@@ -227,10 +227,23 @@ def test_a_service_that_is_gone_gets_a_problem_at_once(proxy: Proxy) -> None:
     assert answer[1]["Retry-After"] == "2"
 
 
-def test_a_request_that_broke_off_is_not_sent_again(proxy: Proxy) -> None:
+@pytest.mark.parametrize(("method", "times"), [("POST", 1), ("PATCH", 1), ("GET", 2), ("PUT", 2)])
+def test_a_request_that_broke_off_is_sent_again_only_where_that_does_no_harm(
+    proxy: Proxy, method: str, times: int
+) -> None:
+    path = f"/api/v1/products/{method}/broken"
+    body = None if method == "GET" else b"{}"
+    assert_problem(proxy.request(path, method, body=body), 502, "bad_gateway")
+    assert proxy.echoes["product"].seen.count(path) == times  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "GET", "PUT", "DELETE"])
+def test_a_replica_that_cannot_be_reached_costs_no_request(proxy: Proxy, method: str) -> None:
     seen = proxy.echoes["order"].seen  # type: ignore[attr-defined]
-    assert_problem(proxy.request("/api/v1/orders/broken", "POST", body=b"{}"), 502, "bad_gateway")
-    assert seen.count("/api/v1/orders/broken") == 1
+    path = f"/api/v1/orders/{method}"
+    body = None if method == "GET" else b"{}"
+    assert [proxy.request(path, method, body=body)[0] for _ in range(6)] == [200] * 6
+    assert seen.count(path) == 6
 
 
 def test_json_is_compressed_for_those_who_ask(proxy: Proxy) -> None:

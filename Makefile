@@ -1,7 +1,7 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env up down status logs url restart rolling-restart reset backup restore move demo test test-docker test-security test-faults test-faults-mutants lint lock bench-footprint audit sbom
+.PHONY: help env up down status logs url restart rolling-restart reset backup restore move demo test test-docker test-security test-faults test-faults-mutants lint lock bench-events bench-footprint audit sbom
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ sbom: ## write what the suite consists of to build/sbom.cdx.json (CycloneDX)
 
 lock: ## pin the dependencies anew (ARGS=--upgrade takes newer ones)
 	@scripts/lock.sh $(ARGS)
+
+bench-events: ## print how long events wait under load, and how soon a broker's outage is made up for
+	@scripts/test.sh bench
 
 bench-footprint: ## print start time and idle memory of the whole suite (MODE=docker|plain)
 	@MODE=$(or $(MODE),plain) scripts/python.sh scripts/bench_footprint.py

@@ -58,6 +58,12 @@ mutants() {
     python -m tests.faults.mutants "$@"
 }
 
+# Lag and recovery of the events, on a suite of its own.
+bench() {
+    set_up
+    python bench/events.py "$@"
+}
+
 case ${1:-} in
     all) all "${@:2}" ;;
     lint)
@@ -68,8 +74,9 @@ case ${1:-} in
     security) security "${@:2}" ;;
     faults) faults "${@:2}" ;;
     mutants) mutants "${@:2}" ;;
+    bench) bench "${@:2}" ;;
     *)
-        echo "Usage: scripts/test.sh all|lint|docker|security|faults|mutants [OPTIONS]" >&2
+        echo "Usage: scripts/test.sh all|lint|docker|security|faults|mutants|bench [OPTIONS]" >&2
         exit 1
         ;;
 esac

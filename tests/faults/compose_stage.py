@@ -113,8 +113,10 @@ class ComposeStage(Stage):
 
     def find_containers(self) -> None:
         """Look up the container of each component."""
-        for component in self.components:
-            self._containers[component] = self.compose("ps", "--quiet", component).strip()
+        ours = f"label=com.docker.compose.project={self.project}"
+        shown = '{{.Label "com.docker.compose.service"}} {{.ID}}'
+        listed = docker("ps", "--no-trunc", "--filter", ours, "--format", shown)
+        self._containers = dict(line.split() for line in listed.splitlines())
 
     def close(self) -> None:
         """Remove containers, network, images and folder."""

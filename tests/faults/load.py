@@ -19,6 +19,7 @@ BUYERS_EACH = 1
 STORM_SECONDS = 2.0
 SETTLE_SECONDS = 60.0
 POLL_SECONDS = 0.05
+PREPARATION_SECONDS = 60.0
 # How long somebody waits at most who got no answer.
 LONGEST_PAUSE, SCOUT_PAUSE = 3.0, 0.5
 PRICES = ("0.01", "9.90", "19.99", "33.33", "128.00", "1999.95")
@@ -96,8 +97,7 @@ class Load:
 
     def prepare(self) -> None:
         """Make what is sold and who buys, and plant the poison; the suite is well."""
-        assert self.shop.sign_in(self._admin), "the administrator can't sign in"
-        self.record.people[self._admin.user_id] = self._admin
+        self._sign_in(self._admin)
         for group, (count, stock) in (
             (self._wide, WIDE),
             (self._contended, CONTENDED),
@@ -170,25 +170,33 @@ class Load:
 
     def _make_product(self, number: int, stock: int) -> int:
         price = PRICES[number % len(PRICES)]
-        threshold = 5 if stock == SCARCE[1] else 0
-        body = {"name": f"Thing {uuid4().hex[:8]}", "price": price, "stock": stock}
-        call = self.shop.call(
-            "product", "POST", "/products", self._admin, body | {"low_stock_threshold": threshold}
-        )
-        assert call.outcome == "ok", f"no product: {call.tries}"
-        product_id: int = call.answer["id"]
+        known = {"price": price, "stock": stock, "low_stock_threshold": 5 if stock == SCARCE[1] else 0}
+
+        def make() -> Call:
+            body = {"name": f"Thing {uuid4().hex[:8]}"} | known
+            return self.shop.call("product", "POST", "/products", self._admin, body, repeatable=False)
+
+        product_id: int = _insist(make).answer["id"]
         self.record.prices[product_id], self.record.initial[product_id] = price, stock
         return product_id
 
     def _register(self) -> Person:
-        name = f"buyer_{uuid4().hex[:12]}"
-        person = Person(0, name, f"{name}@example.com", PASSWORD)
-        body = {"username": name, "email": person.email, "password": PASSWORD}
-        call = self.shop.call("register", "POST", "/register", None, body)
-        assert call.outcome == "ok", f"nobody registered: {call.tries}"
-        assert self.shop.sign_in(person), "a new buyer can't sign in"
-        self.record.people[person.user_id] = person
+        person = Person(0, "", "", PASSWORD)
+
+        def register() -> Call:
+            person.username = f"buyer_{uuid4().hex[:12]}"
+            person.email = f"{person.username}@example.com"
+            body = {"username": person.username, "email": person.email, "password": PASSWORD}
+            return self.shop.call("register", "POST", "/register", None, body, repeatable=False)
+
+        _insist(register)
+        self._sign_in(person)
         return person
+
+    def _sign_in(self, person: Person) -> None:
+        signed_in = wait_until(lambda: self.shop.sign_in(person), PREPARATION_SECONDS, every=1.0)
+        assert signed_in, f"{person.username} can't sign in"
+        self.record.people[person.user_id] = person
 
     def _plant_poison(self, message_id: str, routing_key: str) -> None:
         """Publish what is no event: it has to end among the dead letters, and hold up nobody."""
@@ -255,6 +263,15 @@ class Load:
 
     def _open_calls(self) -> list[Call]:
         return [call for call in self.record.calls if call.outcome == "unknown" and call.repeatable]
+
+
+def _insist(make: Callable[[], Call]) -> Call:
+    """Make something anew until one is there: nothing is broken yet, but the machine may be busy."""
+    ends = time.time() + PREPARATION_SECONDS
+    while (call := make()).outcome != "ok":
+        assert time.time() < ends, f"no {call.kind}: {call.tries}"
+        time.sleep(1)
+    return call
 
 
 class _Visitor:

@@ -64,6 +64,38 @@ class TestOneKey:
         assert late.json == others[0].json
         assert late.headers["Idempotent-Replayed"] == "true"
 
+    @pytest.mark.parametrize("what", ["place", "pay", "refund"])
+    def test_who_lost_its_claim_to_one_still_at_work_changes_nothing(
+        self, shop: Shop, buyer: Person, admin: Person, tea: int, what: str
+    ):
+        order_id = "" if what == "place" else buyer.ordered((tea, 2))["id"]
+        if what == "refund":
+            buyer.pay(order_id)
+        person, step, act = {
+            "place": (buyer, placing._confirm, lambda: buyer.order((tea, 2), key="k")),
+            "pay": (buyer, paying._conclude, lambda: buyer.pay(order_id, key="k")),
+            "refund": (admin, refunds._conclude, lambda: refund(admin, order_id, "5.00", "k")),
+        }[what]
+
+        def take_over() -> None:
+            shop.rows(
+                "UPDATE idempotency_keys SET owner = gen_random_uuid() WHERE user_id = :u", u=person.user_id
+            )
+
+        with before(step, take_over):
+            assert refusal(act()) == (409, "idempotency_in_progress")
+        [row] = shop.rows(
+            "SELECT status, resource_id FROM idempotency_keys WHERE user_id = :u", u=person.user_id
+        )
+        assert row.status is None
+        if what == "place":
+            assert shop.orders_of(buyer.user_id) == [(str(row.resource_id), "reserving")]
+        else:
+            table, order_status = {"pay": ("payments", "pending"), "refund": ("refunds", "paid")}[what]
+            [begun] = shop.rows(f"SELECT status FROM {table} WHERE id = :i", i=row.resource_id)
+            assert begun.status == "processing"
+            assert buyer.see(order_id)["status"] == order_status
+
     @pytest.mark.parametrize("step", [refunds._conclude, refunds.ask_refund])
     def test_a_refund_that_failed_half_way_goes_on_under_its_key(
         self, shop: Shop, buyer: Person, admin: Person, tea: int, step: Any

@@ -58,6 +58,14 @@ echo "}"
 # A cache must not give one origin's answer to another, once there is more than one answer.
 echo "map \"\" \$cors_vary { default \"${CORS_ORIGINS:+Origin}\"; }"
 
+# The groups of Mozilla's profile. The first one keeps what is recorded today from the quantum computers of
+# tomorrow; an OpenSSL below 3.5 does not know it, and Nginx would not start.
+groups=X25519:prime256v1:secp384r1
+case $(nginx -V 2>&1 | sed -n 's/.* with OpenSSL \([0-9.]*\).*/\1/p') in
+    3.[5-9].* | 3.[1-9][0-9].* | [4-9].*) groups=X25519MLKEM768:$groups ;;
+esac
+echo "ssl_ecdh_curve $groups;"
+
 hsts=$(number HSTS_SECONDS "${HSTS_SECONDS:-}")
 [ "$hsts" = 0 ] && hsts="" || hsts="max-age=$hsts"
 echo "map \$https \$strict_transport { default \"\"; on \"$hsts\"; }"

@@ -147,7 +147,7 @@ def run_proxy(**settings: str) -> Iterator[Proxy]:
 
 def print_settings(**settings: str) -> "subprocess.CompletedProcess[str]":
     """Run the script that turns settings into configuration."""
-    environment = {"PATH": os.environ["PATH"]} | settings
+    environment = {"PATH": f"{os.environ['PATH']}:/usr/sbin"} | settings
     return subprocess.run([SETTINGS_SCRIPT], env=environment, capture_output=True, text=True, check=False)
 
 

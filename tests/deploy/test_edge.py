@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -284,6 +285,19 @@ def test_only_the_profiles_curves_are_taken(proxy: Proxy) -> None:
         shake_hands(proxy, set_ecdh_curve=curve).close()
     with pytest.raises((ssl.SSLError, ConnectionError)):
         shake_hands(proxy, set_ecdh_curve="secp521r1")
+
+
+@pytest.mark.parametrize(
+    ("built", "known"),
+    [("3.0.15", False), ("3.4.1", False), ("3.5.0", True), ("3.10.2", True), ("4.0.1", True)],
+)
+def test_the_hybrid_group_is_offered_where_openssl_knows_it(tmp_path: Path, built: str, known: bool) -> None:
+    fake = tmp_path / "nginx"
+    fake.write_text(f"#!/bin/sh\necho 'built with OpenSSL {built} 1 Jan 2026' >&2\n")
+    fake.chmod(0o755)
+    printed = print_settings(PATH=f"{tmp_path}:{os.environ['PATH']}").stdout
+    groups = ("X25519MLKEM768:" if known else "") + "X25519:prime256v1:secp384r1"
+    assert f"ssl_ecdh_curve {groups};" in printed
 
 
 def test_no_session_ticket_is_given_out(proxy: Proxy) -> None:

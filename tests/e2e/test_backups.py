@@ -24,7 +24,7 @@ def suite(folder: Path, *line: str, **variables: str) -> "subprocess.CompletedPr
     """Run the operator's script for the plain suite of a folder."""
     environment = {"PATH": os.environ["PATH"], "MODE": "plain", "SUITE_ROOT": str(folder), **variables}
     command = [str(REPOSITORY / "scripts/suite.sh"), *line]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
 
 
 @dataclass

@@ -140,8 +140,12 @@ rolling_restart() {
 run() {
     [ $# -ge 2 ] || die "Usage: scripts/service.sh SERVICE COMMAND …, such as scripts/service.sh order-service flask outbox"
     if [ "$mode" = plain ]; then plain run "$@"; fi
+    local options=()
     # Without a terminal Compose would refuse to give the command one.
-    if [ -t 0 ]; then compose exec "$@"; else compose exec -T "$@"; fi
+    [ -t 0 ] || options+=(-T)
+    # The container's commands run as root, and the database knows nobody of that name.
+    [ "$1" != postgres ] || options+=(-e PGUSER=postgres)
+    compose exec "${options[@]}" "$@"
 }
 
 reset() {

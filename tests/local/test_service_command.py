@@ -77,3 +77,18 @@ def test_the_database_server_is_spoken_to_over_its_private_socket(tmp_path: Path
     assert where == {"PGHOST": str(server.sockets), "PGPORT": "5433", "PGUSER": "postgres"}
     assert found.environment["PATH"].startswith("/usr/lib/postgresql/15/bin:")
     assert "PGPASSWORD" not in found.environment
+
+
+def test_a_container_of_the_database_is_spoken_to_as_its_superuser(clone: Path) -> None:
+    (clone / "bin").mkdir()
+    (clone / "bin/docker").write_text('#!/bin/sh\necho "$*"\n')
+    (clone / "bin/docker").chmod(0o755)
+    path = {"PATH": f"{clone}/bin:{os.environ['PATH']}", "MODE": "docker"}
+
+    def line(*words: str) -> str:
+        command = [str(clone / "scripts/service.sh"), *words]
+        done = subprocess.run(command, env=path, capture_output=True, text=True, check=True, input="")
+        return done.stdout.splitlines()[-1]
+
+    assert line("postgres", "psql", "order_db") == "compose exec -T -e PGUSER=postgres postgres psql order_db"
+    assert line("order-service", "flask", "outbox") == "compose exec -T order-service flask outbox"

@@ -58,7 +58,7 @@ add() {
 retire() {
     local was status
     leaving=$1 was=$(name "$1")
-    docker stop --time "$GRACE_SECONDS" "$1" >/dev/null
+    docker stop -t "$GRACE_SECONDS" "$1" >/dev/null
     status=$(docker inspect --format '{{.State.ExitCode}}' "$1")
     docker rm "$1" >/dev/null
     leaving=""
@@ -66,9 +66,13 @@ retire() {
     echo "$was has finished its requests and is gone."
 }
 
-# However this ends, there are as many replicas as before.
+# However this ends, there are at least as many replicas as before.
 put_back() {
-    [ -z "$leaving" ] || docker rm --force "$leaving" >/dev/null 2>&1 || true
+    if [ -n "$leaving" ]; then
+        # It was told to end already, and may be finishing.
+        docker stop -t "$GRACE_SECONDS" "$leaving" >/dev/null 2>&1 || true
+        docker rm --force "$leaving" >/dev/null 2>&1 || true
+    fi
     [ "$(replicas | wc -l)" -ge "$wanted" ] || scale "$wanted"
 }
 

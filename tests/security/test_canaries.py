@@ -341,7 +341,12 @@ def _write_into_logs(world: World, break_: str) -> None:
             exchange(url, head.encode())
 
 
-@pytest.mark.parametrize("break_", BREAKS, ids=lambda break_: f"{ord(break_[0]):02x}")
+RARE = [pytest.param(break_, marks=pytest.mark.thorough) for break_ in BREAKS[3:]]
+
+
+@pytest.mark.parametrize(
+    "break_", [*BREAKS[:3], *RARE], ids=lambda break_: " ".join(f"{ord(letter):02x}" for letter in break_)
+)
 def test_line_breaks_never_split_a_line_of_a_log(world: World, break_: str) -> None:
     _write_into_logs(world, break_)
 

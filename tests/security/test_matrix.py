@@ -242,7 +242,9 @@ def test_an_operation_answers_each_role_as_it_should(
     for role in _in_order(case.audience):
         if used and operation.method != "GET":
             given = case.path(world)
-        found[role] = _shown(_call(world, role, operation, given))
+        reply = _call(world, role, operation, given)
+        # A machine that is busy with other work turns passwords away for a moment, whoever sends them.
+        found[role] = _shown(reply if reply.status != 503 else _call(world, role, operation, given))
         used = used or found[role] == GRANTED
     table = report.table("Operations × roles")
     for role in ROLES:

@@ -1,9 +1,8 @@
 """What holds the service together: its migrations, its settings, its worker's plan."""
 
 import pytest
-from pydantic import ValidationError
 
-from chassis.config import ExampleSecret
+from chassis.config import BadSetting, ExampleSecret
 from chassis.migrations import is_current
 from tests.apps import settings_of
 
@@ -34,7 +33,7 @@ def test_metrics_are_there(client):
 
 @pytest.mark.parametrize("value", ["nobody", "Shop", "Shop <shop@example.com>\r\nBcc: x@example.com", ""])
 def test_a_sender_without_an_address_is_refused_at_start(value):
-    with pytest.raises(ValidationError):
+    with pytest.raises(BadSetting):
         settings_of("notification_service", mail_from=value)
 
 

@@ -27,6 +27,7 @@ def check_mails(record: Record, evidence: Evidence, cells: Sequence[Cell]) -> It
                 yield f"order {order.id} is {state}, but no receipt came to {to}"
             if len({mail.message_id for mail in found}) > 1:
                 yield f"order {order.id}: {len(found)} receipts with different Message-IDs"
+    yield from _check_notifications(evidence)
     copies: dict[str, list[Mail]] = defaultdict(list)
     for mail in evidence.mails:
         copies[mail.message_id].append(mail)
@@ -34,6 +35,19 @@ def check_mails(record: Record, evidence: Evidence, cells: Sequence[Cell]) -> It
         for mail in mails[1:]:
             if not any(cell.covers(mail.received_at) for cell in cells if cell.blow in MAY_DOUBLE):
                 yield f"mail {message_id} to {mail.to} came {len(mails)} times"
+
+
+def _check_notifications(evidence: Evidence) -> Iterator[str]:
+    """Compare what the notification service calls sent with what came."""
+    came = {mail.message_id.partition("@")[0] for mail in evidence.mails}
+    for notification in evidence.notifications:
+        if notification.channel != "email" or notification.status == "suppressed":
+            continue
+        name = f"notification {notification.id} to {notification.recipient}"
+        if notification.status != "sent":
+            yield f"{name} is {notification.status}"
+        elif notification.id not in came:
+            yield f"{name} is noted as sent, and did not come"
 
 
 def _receipts(evidence: Evidence) -> dict[str, list[Mail]]:

@@ -38,10 +38,15 @@ def refund_of(order):
     return order.replace("0000-7000", "00bb-7000")
 
 
-def receipt(order, number=1, at=50.0):
-    """Make the mail that says that an order is paid."""
-    text = f"Order: {order}\nPayment: {payment_of(order)}"
-    return Mail(at, f"<{order}-{number}@example.com>", "buyer@example.com", text)
+def receipt(order):
+    """Return what the mail says that an order is paid."""
+    return f"Order: {order}\nPayment: {payment_of(order)}"
+
+
+def send_again(world, order, *, at, message_id=None):
+    """Send an order's receipt again."""
+    [mail] = [mail for mail in world.evidence.mails if mail.text == receipt(order)]
+    world.evidence.mails.append(mail._replace(received_at=at, message_id=message_id or mail.message_id))
 
 
 @dataclass
@@ -103,7 +108,6 @@ class World:
             self.bank("capture", payment, total)
             self.call("pay", key=f"pay-{order}", order_id=order)
             self.tell("order", "order.paid", order)
-            evidence.mails.append(receipt(order))
         if status == "cancelled":
             self.tell("order", "order.cancelled", order)
             self.move(quantity, "order_cancelled", order)
@@ -141,9 +145,10 @@ class World:
         if kind in ("order.paid", "order.cancelled"):
             evidence.inbox["product-service.order.events"][event.id] += 1
         if source == "order" or kind == "user.registered":
-            number = len(evidence.notifications)
-            mail = NotificationRow(f"n{number}", event.id, "email", "buyer@example.com", "sent")
-            evidence.notifications.append(mail)
+            name, to = f"n{len(evidence.notifications)}", "buyer@example.com"
+            evidence.notifications.append(NotificationRow(name, event.id, "email", to, "sent"))
+            text = receipt(subject) if kind == "order.paid" else kind
+            evidence.mails.append(Mail(50.0, f"{name}@example.com", to, text))
 
 
 @pytest.fixture
@@ -411,29 +416,39 @@ def keep_wrong_person(world):
 
 def send_no_receipt(world):
     """Lose a receipt."""
-    world.evidence.mails.remove(receipt(PAID))
+    world.evidence.mails[:] = [mail for mail in world.evidence.mails if mail.text != receipt(PAID)]
 
 
 def send_receipt_to_other(world):
     """Send a receipt to somebody else."""
-    world.evidence.mails[0] = world.evidence.mails[0]._replace(to="other@example.com")
+    world.evidence.mails[:] = [mail._replace(to="other@example.com") for mail in world.evidence.mails]
 
 
 def send_other_receipt_too(world):
     """Send a second receipt that can't be told to be the same one."""
-    world.evidence.mails.append(receipt(PAID, 2, at=110.0))
+    send_again(world, PAID, at=110.0, message_id="n99@example.com")
     world.cell = Cell("notification-celery", "kill", 100.0, 120.0)
 
 
 def send_receipt_again(world):
     """Send a receipt again though nobody died."""
-    world.evidence.mails.append(receipt(PAID, at=110.0))
+    send_again(world, PAID, at=110.0)
 
 
 def send_receipt_again_much_later(world):
     """Send a receipt again long after the worker died."""
     world.cell = Cell("notification-celery", "kill", 100.0, 120.0)
-    world.evidence.mails.append(receipt(PAID, at=300.0))
+    send_again(world, PAID, at=300.0)
+
+
+def give_up_mail(world):
+    """Call a mail impossible."""
+    world.evidence.notifications[0] = world.evidence.notifications[0]._replace(status="failed")
+
+
+def lose_mail(world):
+    """Lose a mail that is noted as sent."""
+    world.evidence.mails.pop(0)
 
 
 def restart_by_itself(world):
@@ -506,6 +521,8 @@ BROKEN = [
     (send_other_receipt_too, 6, "different Message-IDs"),
     (send_receipt_again, 6, "came 2 times"),
     (send_receipt_again_much_later, 6, "came 2 times"),
+    (give_up_mail, 6, "n0 to buyer@example.com is failed"),
+    (lose_mail, 6, "n0 to buyer@example.com is noted as sent, and did not come"),
     (restart_by_itself, 7, "restarted 1 times"),
     (give_up_message, 7, "order-1 was given up"),
     (fill_dead_letters, 7, "1 dead letters, not the 0"),
@@ -528,7 +545,7 @@ def test_a_rule_that_is_broken_is_red(world, break_, rule, words):
 
 def test_a_mail_may_come_twice_where_the_sender_was_killed(world):
     world.cell = Cell("notification-celery", "kill", 100.0, 120.0)
-    world.evidence.mails.append(receipt(PAID, at=130.0))
+    send_again(world, PAID, at=130.0)
     assert world.found() == set()
 
 

@@ -1,4 +1,4 @@
-"""Rule 6: each paid order's receipt is in the mail sink, and twice only where a worker died while sending."""
+"""Rule 6: each paid order's receipt is in the mail sink, and twice only where its sending was broken off."""
 
 import re
 from collections import defaultdict
@@ -10,8 +10,9 @@ from tests.faults.evidence import Evidence, Mail
 from tests.faults.rules_money import PAID
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-# Where the lab kills the process that sends: what it had sent and not noted is sent again.
-MAY_DOUBLE = {("notification-celery", "kill")}
+# Where the lab kills the process that sends, or cuts it off from the mail server's answer: what was sent
+# and not noted is sent again.
+MAY_DOUBLE = {("notification-celery", "kill"), ("notification-celery", "cut")}
 
 
 def check_mails(record: Record, evidence: Evidence, cells: Sequence[Cell]) -> Iterator[str]:

@@ -101,12 +101,16 @@ class TestExpiry:
         def commit_late(_session: Any) -> None:
             checked.set()
             assert looking.wait(5)
-            time.sleep(0.2)
+            asleep = (
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+            )
+            while not own_shop.rows(asleep):
+                time.sleep(0.01)
 
         def look_slowly(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
             if "SKIP LOCKED" in statement:
                 looking.set()
-                statement = statement.replace("WHERE", "WHERE (SELECT true FROM pg_sleep(0.5)) AND", 1)
+                statement = statement.replace("WHERE", "WHERE (SELECT true FROM pg_sleep(1)) AND", 1)
             return statement, parameters
 
         def pay() -> None:

@@ -93,7 +93,7 @@ class Attempt:
         over = time.monotonic() - (time.time() - self.healed)
         rest = wait_for_rest(self.stage, over + SECONDS_TO_REST)
         if not rest.reached:
-            self.troubles.append(f"not at rest {SECONDS_TO_REST:.0f} s after the fault: {rest.left}")
+            self.troubles.append(f"not at rest {SECONDS_TO_REST:.0f} s after the fault: {rest.last}")
         at_rest = time.time() - self.healed
         verdicts = check(
             self.stage, self.load.record, Cell(self.component, self.fault, self.strikes[0], self.healed)
@@ -107,6 +107,7 @@ class Attempt:
             in_flight=sum(map(self.load.record.in_flight_at, self.strikes)),
             recovery=max(self.recoveries, default=None),
             rest=at_rest,
+            last=rest.last,
             seconds=time.time() - self.began,
             verdicts=verdicts,
             troubles=self.troubles,

@@ -17,7 +17,11 @@ GREEN, RED, VOID = 0, 1, 2
 
 @dataclass(frozen=True)
 class Row:
-    """One cell; `recovery`, `rest` and `seconds` are durations: from the blow, from its end, of all."""
+    """One cell.
+
+    `recovery`, `rest` and `seconds` are durations: from the blow, from its end, of all. `last` is what kept
+    the suite from its rest longest.
+    """
 
     component: str
     fault: str
@@ -26,6 +30,7 @@ class Row:
     in_flight: int
     recovery: float | None
     rest: float
+    last: str
     seconds: float
     verdicts: Sequence[Verdict]
     troubles: Sequence[str]

@@ -28,28 +28,29 @@ UNDER_WAY = {
 
 @dataclass(frozen=True)
 class Rest:
-    """Whether the suite came to rest, after how many seconds of waiting, and what was left if not."""
+    """Whether the suite came to rest, after how many seconds of waiting, and what kept it longest."""
 
     reached: bool
     seconds: float
-    left: str
+    last: str
 
 
 def wait_for_rest(stage: Stage, until: float) -> Rest:
     """Wait until nothing has been under way for 5 s, at most until that moment of the monotonic clock."""
     began = time.monotonic()
     quiet_since: float | None = None
+    last = ""
     while True:
         left, now = find_unrest(stage), time.monotonic()
         if left:
-            quiet_since = None
+            quiet_since, last = None, left
         elif quiet_since is None:
             quiet_since = now
         elif now - quiet_since >= QUIET_SECONDS:
-            return Rest(True, now - began, "")
+            return Rest(True, now - began, last)
         # Once quiet it may show that it stays so; unrest has no time beyond the end.
         if now > until and quiet_since is None:
-            return Rest(False, now - began, left)
+            return Rest(False, now - began, last)
         time.sleep(POLL_SECONDS)
 
 

@@ -29,6 +29,7 @@ def row(*, in_flight: int = 14, broken: int = 0, trouble: str = "") -> Row:
         in_flight=in_flight,
         recovery=2.34,
         rest=8.0,
+        last="",
         seconds=15.0,
         verdicts=[Verdict(rule, rule != broken, f"detail {rule}") for rule in range(1, 8)],
         troubles=[trouble] if trouble else [],

@@ -33,7 +33,7 @@ def scale(service: str, number: int) -> None:
 
 @pytest.fixture
 def crowd(new_customer, new_product) -> Shoppers:
-    return Shoppers([new_customer() for _ in range(BUYERS)], new_product(stock=100_000), 0.02)
+    return Shoppers([new_customer() for _ in range(BUYERS)], new_product(stock=100_000), 0.15)
 
 
 # One replica gets a second for the time; peers find replicas by name, past Nginx.

@@ -256,7 +256,7 @@ class Outcome:
         expected = "none" if self.rule is None else str(self.rule)
         broken = ", ".join(map(str, self.broken)) or "none"
         mark = "✓" if self.passed else "**✗**"
-        told = said.replace("|", "/")[:160]
+        told = said.split("; ")[0].replace("|", "/")
         return f"| {self.what} | {self.strike} | {expected} | {broken} {mark} | {told} |"
 
     def _shows(self, finding: str) -> bool:

@@ -1,9 +1,12 @@
-"""What a stage of containers puts over the suite's own Compose file."""
+"""What every stage counts, and what one of containers puts over the suite's own Compose file."""
 
+from pathlib import Path
+
+import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.faults.compose_override import ADDRESSES, PORTS, PROCESSES, lay_wires, make_override
-from tests.faults.stage import COMPONENTS, REPOSITORY
+from tests.faults.stage import COMPONENTS, REPOSITORY, Blow, Stage, StageError, write_settings
 
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
 ENV = {name: name for name in ("LAB_BANK_PORT", "LAB_MAILS_PORT", "LAB_CONTROL_PORT", "LAB_WAY_IN_PORT")}
@@ -48,3 +51,62 @@ def test_without_wires_all_talk_directly() -> None:
     services = make_override("lab", ENV, [])["services"]
     assert not any("environment" in services[process] for process in PROCESSES)
     assert "wires" not in services
+
+
+class Rehearsal(Stage):
+    """A stage on which nothing runs: the test says which life each component lives."""
+
+    def __init__(self) -> None:
+        super().__init__("", {}, "", "", Path(), ("kill",), ("nginx", "postgres"))
+        self.now = {"nginx": "first", "postgres": "first"}
+
+    def blow(self, component: str, fault: str) -> Blow:
+        return Blow(lambda: self.now.update({component: ""}), lambda: self.await_return(component))
+
+    def lives(self) -> dict[str, str]:
+        return dict(self.now)
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_restart_by_the_lab_is_not_counted() -> None:
+    stage = Rehearsal()
+    stage.begin_watch()
+    with stage.blow("nginx", "kill"):
+        stage.now["nginx"] = "second"
+    assert stage.restarts() == {"nginx": 0, "postgres": 0}
+
+
+def test_every_other_restart_is_counted_once() -> None:
+    stage = Rehearsal()
+    stage.begin_watch()
+    with stage.blow("nginx", "kill"):
+        stage.now |= {"nginx": "second", "postgres": "second"}
+    assert stage.restarts() == {"nginx": 0, "postgres": 1}
+    assert stage.restarts() == {"nginx": 0, "postgres": 1}
+    # It ends again after the lab's own restart, and once more.
+    stage.now["nginx"] = "third"
+    assert stage.restarts() == {"nginx": 1, "postgres": 1}
+    stage.now["nginx"] = "fourth"
+    assert stage.restarts() == {"nginx": 2, "postgres": 1}
+
+
+def test_a_component_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.faults.stage.SECONDS_TO_RETURN", 0.1)
+    stage = Rehearsal()
+    stage.begin_watch()
+    with pytest.raises(StageError, match="nginx did not come back"), stage.blow("nginx", "kill"):
+        pass
+
+
+def test_a_stage_has_ports_and_secrets_of_its_own_and_no_limits(tmp_path: Path) -> None:
+    (tmp_path / ".env.example").write_text("APP_ENV=production\nLIMIT_X=5\nHTTP_PORT=80\nSMTP_PORT=25\n")
+    settings = write_settings(tmp_path, ["LAB_PORT"], SMTP_PORT="{LAB_PORT}")
+    assert (settings["APP_ENV"], settings["LIMIT_X"]) == ("development", "0")
+    assert settings["SMTP_PORT"] == settings["LAB_PORT"] != settings["HTTP_PORT"] != "80"
+    assert f"HTTP_PORT={settings['HTTP_PORT']}\n" in (tmp_path / ".env").read_text()
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600

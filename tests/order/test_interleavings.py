@@ -213,13 +213,18 @@ WAYS = {
         ways.a_silent_payment,
         ways.cancel,
         cancelled,
-        [ways.settle, ways.hear_success, ways.become_due_and_expire, ways.wait_no_longer_and_expire],
+        [ways.settle, ways.hear_success, ways.wait_no_longer_and_expire],
     ),
     "cancelling a paid order": Way(
         ways.a_paid_order,
         ways.cancel,
         cancelled,
-        [ways.cancel, ways.finish_refunds, ways.ship, ways.refund_a_part, ways.refund_all],
+        [
+            ways.cancel,
+            ways.finish_refunds,
+            ways.ship,
+            ways.refund_a_part,
+        ],
         cancelled_or_shipped,
     ),
     "refunding a part": Way(
@@ -232,7 +237,7 @@ WAYS = {
         ways.a_paid_order,
         ways.refund_all,
         cancelled,
-        [ways.after_15_s(ways.refund_all), ways.finish_refunds, ways.cancel, ways.ship],
+        [ways.after_15_s(ways.refund_all), ways.cancel, ways.ship],
         cancelled_or_shipped,
     ),
     "hearing of success": Way(
@@ -243,12 +248,11 @@ WAYS = {
             ways.hear_success,
             ways.settle,
             ways.cancel,
-            ways.become_due_and_expire,
             ways.wait_no_longer_and_expire,
         ],
         payable,
     ),
-    "expiring": Way(ways.a_due_order, ways.expire, cancelled, [ways.expire, ways.cancel, ways.pay_again]),
+    "expiring": Way(ways.a_due_order, ways.expire, cancelled, [ways.cancel, ways.pay_again]),
     "sweeping": Way(
         ways.a_stalled_intent,
         ways.sweep,
@@ -271,7 +275,6 @@ WAYS = {
             ways.settle,
             ways.hear_success,
             ways.cancel,
-            ways.become_due_and_expire,
             ways.wait_no_longer_and_expire,
         ],
         payable,
@@ -280,7 +283,12 @@ WAYS = {
         ways.a_lost_payment,
         ways.settle,
         payable,
-        [ways.settle, ways.after_15_s(ways.pay), ways.pay_again, ways.cancel, ways.wait_no_longer_and_expire],
+        [
+            ways.settle,
+            ways.after_15_s(ways.pay),
+            ways.pay_again,
+            ways.cancel,
+        ],
         again=ways.pay,
     ),
     "finishing a refund": Way(
@@ -294,11 +302,12 @@ WAYS = {
         ways.a_late_payment,
         ways.finish_refunds,
         cancelled,
-        [ways.finish_refunds, ways.hear_success, ways.settle],
+        [
+            ways.finish_refunds,
+            ways.hear_success,
+        ],
     ),
-    "shipping": Way(
-        ways.a_paid_order, ways.ship, cancelled_or_shipped, [ways.ship, ways.cancel, ways.refund_all]
-    ),
+    "shipping": Way(ways.a_paid_order, ways.ship, cancelled_or_shipped, [ways.cancel, ways.refund_all]),
 }
 
 

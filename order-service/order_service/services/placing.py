@@ -103,9 +103,7 @@ def _begin(session: Session, desk: Desk, once: Once, draft: Draft) -> Intent:
     while True:
         try:
             with transaction(session) as here:
-                if other is not None:
-                    _check_not_ordered(here, other)
-                return _write_intent(here, desk, once, draft)
+                return _write_intent(here, desk, once, draft, waited_for=other)
         except CartBeingOrdered as busy:
             other = busy.order_id
             if busy.stale:
@@ -115,11 +113,15 @@ def _begin(session: Session, desk: Desk, once: Once, draft: Draft) -> Intent:
         time.sleep(0.05)
 
 
-def _write_intent(session: Session, desk: Desk, once: Once, draft: Draft) -> Intent:
+def _write_intent(
+    session: Session, desk: Desk, once: Once, draft: Draft, *, waited_for: UUID | None
+) -> Intent:
     order_id = once.claim(session)
     if once.resumed and (begun := session.get(Order, order_id)):
         return Intent(order_id, begun.requested)
     version, lines = (None, draft.lines) if draft.lines else take_cart(session, draft.user_id)
+    if waited_for is not None:
+        _check_not_ordered(session, waited_for)
     if not lines:
         raise CartEmpty
     if version is not None:
@@ -160,7 +162,7 @@ def _check_cart_is_free(session: Session, user_id: int, version: int) -> None:
 
 
 def _check_not_ordered(session: Session, other: UUID) -> None:
-    """Raise when the one we waited for has ordered the cart, which is empty by now."""
+    """Raise when the one we waited for has ordered the cart; it is locked, so the answer stands."""
     status = session.scalar(select(Order.status).where(Order.id == other))
     if status not in (None, "reserving", "abandoned"):
         raise CartAlreadyOrdered(order_id=str(other))

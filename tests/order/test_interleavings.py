@@ -351,9 +351,8 @@ def ask_again(way: Way, scene: Scene) -> None:
     """Do what a client does that has no definite answer, when the claim of whoever had it is old."""
     for _ in range(4):
         ways.outwait_claims(scene)
-        known = len(scene.answers)
-        (way.again or way.act)(scene)
-        if len(scene.answers) > known:
+        answer = (way.again or way.act)(scene)
+        if answer is None or ways.is_definite(answer):
             break
 
 

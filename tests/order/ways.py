@@ -60,17 +60,17 @@ class Scene:
 
     def keep(self, answer: TestResponse) -> TestResponse:
         """Note an answer under the key, where it says what became of the request."""
-        if answer.status_code != 503 and answer.json.get("code") != "idempotency_in_progress":
+        if is_definite(answer):
             self.answers.append(answer)
         return answer
 
-    @property
-    def found_id(self) -> str:
-        """The id of the order, also where nobody was told it."""
-        return self.order_id or self.shop.orders_of(self.buyer.user_id)[-1][0]
-
 
 Act = Callable[[Scene], TestResponse | None]
+
+
+def is_definite(answer: TestResponse) -> bool:
+    """Tell whether an answer says what became of the request."""
+    return answer.status_code != 503 and "idempotency_in_progress" not in answer.text
 
 
 # --- What is there before.

@@ -40,8 +40,8 @@ class Settings(ServiceSettings):
     push_allow_private: bool = False
 
     # How long a claim counts, and how long a dispatched task is waited for.
-    claim_seconds: float = Field(default=60, gt=0)
-    dispatch_seconds: float = Field(default=60, gt=0)
+    claim_seconds: float = Field(default=45, gt=0)
+    dispatch_seconds: float = Field(default=45, gt=0)
     sweep_seconds: float = Field(default=0.5, gt=0)
 
     @field_validator("mail_from")

@@ -17,7 +17,7 @@ from notification_service.rendering import Mail, one_line
 
 WAIT_SECONDS = 10.0
 # All waits of one mail together: less than the age at which a claim counts as abandoned.
-MAIL_SECONDS = 45.0
+MAIL_SECONDS = 30.0
 # The server wants a login, or another one: the settings' fault, which an operator can mend.
 LOGIN_CODES = frozenset({530, 534, 535, 538})
 

@@ -34,8 +34,7 @@ write_backup() { # SALT KEY
         rm -f "$part"
         die "No backup was made."
     fi
-    sync "$part"
-    mv "$part" "$file"
+    { sync "$part" && mv "$part" "$file"; } || die "No backup was made."
     echo "$file  $(fact "$file" taken_at)  writes waited $(fact "$file" held_ms) ms  $(du -h "$file" | cut -f1)"
 }
 
@@ -50,8 +49,17 @@ fact() { # FILE NAME
     tar -xOf "$1" manifest 2>/dev/null | sed -n "s/^$2=//p"
 }
 
+# A line a queue, with the events that have an effect on its reader.
+queues_read() {
+    local name found
+    for name in product-service notification-service; do
+        found=$(service "$name" flask consumers) || return 1
+        grep '\.events ' <<<"$found" || return 1
+    done
+}
+
 restore() {
-    local file=${1:-}
+    local file=${1:-} queues sent
     [ -n "$file" ] || die "Name a backup: make restore FILE=$KEPT/shop-….tar"
     [ -r "$file" ] || die "There is no backup $file that can be read."
     is_whole "$file" || die "$file is no whole backup of a shop."
@@ -59,26 +67,17 @@ restore() {
     [ "$(key_of "$(fact "$file" salt)")" = "$(fact "$file" key)" ] ||
         die "KEY_ENCRYPTION_SECRET is not the one of the backed up suite, so its signing keys could not be read: set that one in .env."
     on_server restore.sh check "$(fact "$file" postgres)" </dev/null || exit 1
+    queues=$(queues_read) || die "The services don't tell which events they read, so nothing was restored; make status shows why."
+    mapfile -t queues <<<"$queues"
     halt
-    if ! on_server restore.sh restore <"$file"; then
+    if ! sent=$(on_server restore.sh restore "${queues[@]}" <"$file"); then
         scripts/suite.sh up >/dev/null
         die "Nothing was restored; the suite is as it was."
     fi
     scripts/suite.sh up >/dev/null
     echo "restored the shop of $(fact "$file" taken_at)"
-    send_again "$(fact "$file" taken_at)"
+    echo "$sent events sent again that may not have been handled"
     agree
-}
-
-send_again() { # SINCE
-    local name queue types total=0 sent
-    for name in product-service notification-service; do
-        while read -r queue types; do
-            sent=$(on_server restore.sh resend "$1" "$queue" "$types" </dev/null)
-            total=$((total + sent))
-        done < <(service "$name" flask consumers | grep '\.events ')
-    done
-    echo "$total events sent again that may not have been handled"
 }
 
 # Reconcile once the events have arrived, and again while what they cause is under way.
@@ -121,8 +120,11 @@ move() {
     key=$(key_of "$salt") || die "The user service does not tell its key, so nothing was moved."
     # From here on nobody buys what the backup would not hold.
     halt
-    file=$(write_backup "$salt" "$key" | cut -d' ' -f1)
-    [ -n "$file" ] || { scripts/suite.sh up >/dev/null; die "Nothing was moved; the suite runs as before."; }
+    if ! file=$(write_backup "$salt" "$key"); then
+        scripts/suite.sh up >/dev/null
+        die "Nothing was moved; the suite runs as before."
+    fi
+    file=${file%%.tar  *}.tar
     scripts/suite.sh down
     aside="data.$old-$(date -u +%Y%m%dT%H%M%SZ)"
     # Where the servers' users can't enter the clone, the folder holds links to where the data is.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The steps of a restore that happen beside the database server, as its superuser, over its private socket.
-# Usage: restore.sh check VERSION | restore <ARCHIVE | resend SINCE QUEUE TYPE … | unsent
+# Usage: restore.sh check VERSION | restore 'QUEUE TYPE …' … <ARCHIVE | unsent
 set -eu
 export PGUSER="${PGUSER:-postgres}" PGDATABASE=postgres
 SERVICES="user product order notification"
@@ -27,12 +27,14 @@ check() {
 }
 
 # Into databases beside those in use, which change places at the end: whatever fails before leaves all as it was.
-restore() {
+# Says how many events will be sent again.
+restore() { # 'QUEUE TYPE …' …
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     trap 'exit 1' INT TERM HUP
     cd "$work"
     tar -xf -
+    : >sent
     sha256sum -c sums >/dev/null || refuse "The archive is damaged; nothing was changed."
     swap="BEGIN;"
     for name in $SERVICES; do
@@ -44,20 +46,24 @@ restore() {
         ask "restored_$name" "ANALYZE"
         swap="$swap ALTER DATABASE ${name}_db RENAME TO emptied_$name; ALTER DATABASE restored_$name RENAME TO ${name}_db;"
     done
+    taken_at=$(sed -n 's/^taken_at=//p' manifest)
+    for reading in "$@"; do resend "$taken_at" "${reading%% *}" "${reading#* }" >>sent; done
     ask postgres "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE '%\\_db'" >/dev/null
     ask postgres "$swap COMMIT"
-    for name in $SERVICES; do ask postgres "DROP DATABASE emptied_$name"; done
+    for name in $SERVICES; do ask postgres "DROP DATABASE emptied_$name WITH (FORCE)"; done
+    awk '{ total += $1 } END { print total + 0 }' sent
 }
 
 # Events that were sent before the backup but not yet handled were in the broker's queues, which no backup
-# holds: whatever the queue's reader has not noted down is sent again.
+# holds: whatever the queue's reader has not noted down is sent again. Before anybody can begin to work on
+# the restored databases: the notes of an old backup are soon forgotten.
 resend() { # SINCE QUEUE TYPE …
     since=$1 queue=$2 types=$(echo "$3" | tr ' ' ,)
     domain=${queue%.events}
     sender=${domain##*.}
     case $queue in *-service.*) reader=${queue%%-service.*} ;; *) reader=notification ;; esac
-    ask "${reader}_db" "COPY (SELECT event_id FROM inbox WHERE consumer = '$queue') TO STDOUT" |
-        psql -v ON_ERROR_STOP=1 --no-psqlrc --quiet -At --dbname "${sender}_db" \
+    ask "restored_$reader" "COPY (SELECT event_id FROM inbox WHERE consumer = '$queue') TO STDOUT" |
+        psql -v ON_ERROR_STOP=1 --no-psqlrc --quiet -At --dbname "restored_$sender" \
             -c "CREATE TEMPORARY TABLE handled (id uuid PRIMARY KEY)" \
             -c "COPY handled FROM STDIN" \
             -c "WITH lost AS (

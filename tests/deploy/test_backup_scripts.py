@@ -188,7 +188,7 @@ def test_a_backup_of_a_newer_server_is_refused(server: PostgresServer):
     assert refused.stderr.startswith(b"The backup was made by PostgreSQL 99, ")
 
 
-def test_what_no_reader_has_noted_down_is_sent_again(server: PostgresServer):
+def test_what_no_reader_has_noted_down_is_sent_again(server: PostgresServer, tmp_path: Path):
     ids = {n: f"00000000-0000-0000-0000-{n:012}" for n in range(1, 7)}
     types = ("order.paid", "order.paid", "order.cancelled", "order.completed", "order.paid", "order.paid")
     values = ", ".join(f"({n}, '{ids[n]}', '{kind}', 's')" for n, kind in enumerate(types, start=1))
@@ -197,13 +197,22 @@ def test_what_no_reader_has_noted_down_is_sent_again(server: PostgresServer):
     run(server, "order", "UPDATE events SET occurred_at = now() - interval '31 days' WHERE sequence = 6")
     run(server, "product", f"INSERT INTO inbox VALUES ('product-service.order.events', '{ids[1]}')")
     run(server, "notification", f"INSERT INTO inbox VALUES ('order.events', '{ids[2]}')")
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    sent = script(
-        server, "restore.sh", "resend", now, "product-service.order.events", "order.cancelled order.paid"
-    )
+    archive = back_up(server, tmp_path).read_bytes()
+    reads = "product-service.order.events order.cancelled order.paid"
+    sent = script(server, "restore.sh", "restore", reads, given=archive)
     assert (sent.returncode, sent.stdout) == (0, b"2\n"), sent.stderr
     assert run(server, "order", "SELECT sequence FROM outbox ORDER BY 1") == [(2,), (3,), (5,)]
-    sent = script(server, "restore.sh", "resend", now, "order.events", "order.paid")
-    assert sent.stdout == b"1\n"
+    sent = script(server, "restore.sh", "restore", reads, "order.events order.paid", given=archive)
+    assert (sent.returncode, sent.stdout) == (0, b"3\n"), sent.stderr
     assert run(server, "order", "SELECT sequence FROM outbox ORDER BY 1") == [(1,), (2,), (3,), (5,)]
     assert script(server, "restore.sh", "unsent").stdout == b"4\n"
+
+
+def test_what_cant_be_sent_again_leaves_everything_as_it_was(server: PostgresServer, tmp_path: Path):
+    run(server, "order", "DROP TABLE outbox")
+    archive = back_up(server, tmp_path).read_bytes()
+    run(server, "user", "INSERT INTO users VALUES (1)")
+    failed = script(server, "restore.sh", "restore", "order.events order.paid", given=archive)
+    assert failed.returncode != 0
+    assert failed.stdout == b""
+    assert run(server, "user", "SELECT * FROM users") == [(1,)]

@@ -59,6 +59,21 @@ def test_a_paid_order_whose_event_was_lost_is_counted_as_sold(lively):
     assert mend(shop) == [f"repaired: counted 2 of order {orders['paid']}, which is paid, as sold"]
 
 
+def test_an_order_that_is_placed_meanwhile_is_left_alone(lively):
+    shop, _, tea = lively
+    shop.products.reserve(str(uuid4()), [{"product_id": tea, "quantity": 3}])
+    placed = []
+
+    def place_after(_: str) -> None:
+        if not placed:
+            placed.append(shop.person(1).ordered((tea, 1))["id"])
+
+    shop.products.after["kept"] = place_after
+    status, lines = run(shop, "--repair")
+    assert placed
+    assert not [line for line in lines if "by hand" in line], lines
+
+
 def test_many_reservations_are_compared_in_pages(lively, monkeypatch):
     shop, _, tea = lively
     monkeypatch.setattr("order_service.services.repairing.KEPT_AT_ONCE", 2)

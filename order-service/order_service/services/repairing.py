@@ -67,6 +67,7 @@ def _take_steps(session: Session, desk: Desk, drift: Drift) -> list[Step]:
 
 def _settle_reservations(session: Session, desk: Desk, product_id: int) -> Iterator[Step]:
     """Bring what is kept of a product to what its orders say."""
+    began = now()
     # Theirs first: an order is written before anything is reserved for it.
     kept = {one.order_id: one for one in _list_kept(desk, product_id)}
     with transaction(session) as here:
@@ -75,7 +76,8 @@ def _settle_reservations(session: Session, desk: Desk, product_id: int) -> Itera
     for one in kept.values():
         yield from _settle(desk, one, ours.get(one.order_id), is_releasing=one.order_id in releasing)
     for order_id, order in ours.items():
-        if order.status in HOLDS + SOLD and order_id not in kept:
+        # What changed since may have been reserved since.
+        if order.status in HOLDS + SOLD and order_id not in kept and order.updated_at < began:
             told = f"nothing of product {product_id} is kept for order {order_id}, which is {order.status}: "
             yield Step(told + "cancel it, or book its pieces", by_hand=True)
 
@@ -93,11 +95,11 @@ def _list_kept(desk: Desk, product_id: int) -> Iterator[Kept]:
 def _read_orders(session: Session, product_id: int, ids: Sequence[UUID]) -> dict[UUID, Any]:
     """Return status and pieces of the orders that have the product among their lines, and of these."""
     lines = (
-        select(Order.id, Order.status, OrderItem.quantity)
+        select(Order.id, Order.status, Order.updated_at, OrderItem.quantity)
         .join(OrderItem, OrderItem.order_id == Order.id)
         .where(OrderItem.product_id == product_id)
     )
-    others = select(Order.id, Order.status, null().label("quantity")).where(Order.id == _any(ids))
+    others = select(Order.id, Order.status, Order.updated_at, null().label("quantity")).where(Order.id == _any(ids))
     rows = [*session.execute(others), *session.execute(lines)]
     return {row.id: row for row in rows}
 

@@ -127,6 +127,8 @@ class Once:
             set_={
                 "owner": self.owner,
                 "claimed_at": func.now(),
+                # A reply is remembered for as long as any other, however late it comes.
+                "created_at": func.now(),
                 "fingerprint": self.fingerprint,
                 # A key that is free may be used for something else, which goes on with nothing.
                 "resource_id": case((self._is_same, IdempotencyKey.resource_id), else_=fresh),
@@ -209,6 +211,7 @@ class Once:
                 "fingerprint": self.fingerprint,
                 "status": func.coalesce(IdempotencyKey.status, status),
                 "body": func.coalesce(IdempotencyKey.body, body.decode()),
+                "created_at": func.now(),
             },
             # The use-case may have stored it already.
             where=(IdempotencyKey.owner == self.owner) | (IdempotencyKey.status.is_(None) & self._is_free),

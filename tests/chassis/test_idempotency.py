@@ -8,6 +8,7 @@ from flask import Flask
 from sqlalchemy import func, select, text
 
 from chassis import idempotency
+from chassis.errors import DependencyAway
 from chassis.idempotency import IdempotencyKey, purge_keys
 
 Headers = Callable[..., dict[str, str]]
@@ -137,6 +138,26 @@ def test_a_key_is_forgotten_after_a_day(app: Flask, post: Callable) -> None:
         purge_keys(session)
         assert session.scalar(select(func.count()).select_from(IdempotencyKey)) == 0
     assert "Idempotent-Replayed" not in post().headers
+
+
+def test_a_reply_is_remembered_for_a_day_however_late_it_came(
+    app: Flask, post: Callable, pause: list
+) -> None:
+    def fail() -> None:
+        pause.clear()
+        raise DependencyAway("a neighbour")
+
+    pause.append(fail)
+    assert post().status_code == 503
+    with app.app_context():
+        session = app.extensions["sqlalchemy"].session
+        session.execute(text("UPDATE idempotency_keys SET created_at = now() - interval '23 hours'"))
+        session.commit()
+        assert post().status_code == 201
+        session.execute(text("UPDATE idempotency_keys SET created_at = created_at - interval '2 hours'"))
+        session.commit()
+        purge_keys(session)
+    assert post().headers["Idempotent-Replayed"] == "true"
 
 
 def test_keys_are_forgotten_in_batches_also_without_a_reply(

@@ -6,6 +6,7 @@ turn to another replica before they have sent anything, and every connection tha
 
 import contextlib
 import ctypes
+import re
 import socket
 import struct
 import time
@@ -13,7 +14,8 @@ from typing import Any
 
 import orjson
 from gunicorn import util
-from gunicorn.http import errors
+from gunicorn.http import errors, message
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import ThreadWorker
 
 from chassis import context
@@ -30,7 +32,12 @@ REFUSALS = {
 OURS = (errors.InvalidResponseHeader, errors.InvalidResponseHeaderName)
 BROKEN = (500, "internal_error", "Something went wrong on our side.")
 
-MOST_DRAINED = 8 * 1024 * 1024
+SENT_ID = re.compile(rb"^x-request-id:[ \t]*([^\r\n]*?)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+
+# What is taken of a body that nobody wants to read, and for how long: a thread waits meanwhile.
+MOST_DRAINED, DRAIN_SECONDS = 8 * 1024 * 1024, 5.0
+# How long the next piece of a body may take that the app reads, as at Nginx (client_body_timeout).
+PIECE_SECONDS = 15.0
 
 # How long a handshake that has begun may take to end, between machines that share a network.
 HANDSHAKE_SECONDS = 0.05
@@ -52,9 +59,10 @@ class Worker(ThreadWorker):
         """Load the app, and let it read bodies in its own terms."""
         super().load_wsgi()
         app: Any = self.wsgi  # type: ignore[has-type]
+        RequestParser.mesg_class = Request
 
         def with_body(environ: dict[str, Any], start_response: Any) -> Any:
-            body = environ["wsgi.input"] = BodyReader(environ["wsgi.input"])
+            body = environ["wsgi.input"]
 
             def start(*arguments: Any) -> Any:
                 # Gunicorn decides on keeping the connection when a request begins, which may be long ago.
@@ -65,9 +73,18 @@ class Worker(ThreadWorker):
             try:
                 return app(environ, start)
             finally:
-                body.drain()
+                if not body.drain():
+                    start_response.__self__.force_close()
 
         self.wsgi = with_body
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request whose body is waited for within limits."""
+        source = conn.parser.unreader
+        if not isinstance(source.sock, BoundedSource):
+            source.sock = BoundedSource(source.sock)
+        req.body = BodyReader(req.body, source.sock)
+        return super().handle_request(req, conn)
 
     def init_process(self) -> None:
         """Start to serve, also on a port that a worker before has filtered."""
@@ -101,7 +118,7 @@ class Worker(ThreadWorker):
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
         """Refuse a request that can't be read, or one that broke outside the app, and close."""
-        with context.bind_context(request_id=None, traceparent=None):
+        with context.bind_context(request_id=getattr(exc, "request_id", None), traceparent=None):
             if isinstance(exc, errors.ParseException) and not isinstance(exc, OURS):
                 status, code, detail = REFUSALS.get(type(exc), MALFORMED)
                 log.info("request refused unread", status=status, reason=type(exc).__name__)
@@ -122,26 +139,87 @@ def drop_handshakes(listener: Any) -> None:
     listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
 
 
+class Request(message.Request):  # type: ignore[misc]
+    """A request that tells its id also where its head can't be read, for Nginx answers with the same one."""
+
+    def parse_headers(self, data: bytes, from_trailer: bool = False) -> Any:
+        """Read the headers, or note on the error under which id the request was sent."""
+        try:
+            return super().parse_headers(data, from_trailer)
+        except errors.ParseException as error:
+            sent = SENT_ID.search(data)
+            error.request_id = sent[1].decode("latin-1") if sent else None
+            raise
+
+
+class BoundedSource:
+    """A connection to read from, which waits for a piece no longer than said, nor beyond a moment."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.piece_seconds: float | None = None
+        self.ends = float("inf")
+
+    def recv(self, size: int) -> bytes:
+        """Receive what has come, or raise `TimeoutError`."""
+        left = self.ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if self.piece_seconds is None:
+            data: bytes = self._connection.recv(size)
+            return data
+        before = self._connection.gettimeout()
+        self._connection.settimeout(min(left, self.piece_seconds))
+        try:
+            data = self._connection.recv(size)
+        finally:
+            self._connection.settimeout(before)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
 class BodyReader:
     """A request's body, whose broken chunks are an error that Werkzeug knows: the client's, a 400."""
 
-    def __init__(self, body: Any) -> None:
-        self._body = body
+    def __init__(self, body: Any, source: BoundedSource) -> None:
+        self._body, self._source = body, source
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether it could not be read, so that nothing after it can be either."""
+        return bool(self._body.failed)
 
     def read(self, size: int = -1) -> bytes:
         """Read so many bytes, or all."""
+        self._source.piece_seconds = PIECE_SECONDS
         try:
             data: bytes = self._body.read(size if size >= 0 else None)
         except errors.ParseException as error:
             raise ValueError("the body's chunks can't be read") from error
+        finally:
+            self._source.piece_seconds = None
         return data
 
-    def drain(self) -> None:
-        """Take what the app left unread, within reason: who is still sending would not hear the answer."""
+    def drain(self) -> bool:
+        """Take what the app left unread, within reason; tell whether that was all.
+
+        Who is still sending would not hear the answer.
+        """
         left = MOST_DRAINED
-        with contextlib.suppress(OSError, ValueError):
-            while left > 0 and (piece := self.read(min(left, 65536))):
+        self._source.ends = time.monotonic() + DRAIN_SECONDS
+        try:
+            while left > 0 and not self.failed:
+                piece = self.read(min(left, 65536))
+                if not piece:
+                    return True
                 left -= len(piece)
+        except (OSError, ValueError):
+            log.info("rest of a body did not come")
+        finally:
+            self._source.ends = float("inf")
+        return False
 
 
 def write_problem(status: int, code: str, detail: str) -> bytes:

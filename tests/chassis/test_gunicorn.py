@@ -4,11 +4,13 @@ import http.client
 import json
 import os
 import re
+import select
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,46 @@ def test_who_sends_too_much_is_heard_out_and_hears_the_refusal(port: int, connec
     head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: %s\r\nContent-Length: 6000000\r\n\r\n" % connection
     for _ in range(5):
         assert ask(port, head + b"x" * 6000000)[0] == 413
+
+
+@pytest.mark.parametrize("sent", ["announced", "x-1_Y"])
+def test_what_cannot_be_read_is_refused_under_its_own_id(port: int, sent: str) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: x\r\nX-Odd: a\x7fb\r\nx-request-id:  %s \r\n\r\n" % sent.encode()
+    status, headers, body = ask(port, head)
+    assert (status, headers["X-Request-ID"], json.loads(body)["request_id"]) == (400, sent, sent)
+
+
+def test_a_harmful_id_of_what_cannot_be_read_is_replaced(port: int) -> None:
+    _, headers, _ = ask(port, b"GET / HTTP/1.1\r\nHost: x\r\nX-Odd: \x7f\r\nX-Request-ID: a b\r\n\r\n")
+    assert re.fullmatch("[0-9a-f]{32}", headers["X-Request-ID"])
+
+
+ANNOUNCED = b"%s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"
+
+
+@pytest.mark.parametrize(("route", "status"), [(b"POST /nowhere", 405), (b"POST /", 400)])
+def test_a_body_that_never_comes_holds_nobody_up_for_long(port: int, route: bytes, status: int) -> None:
+    with ExitStack() as stack:
+        address = ("127.0.0.1", port)
+        connections = [stack.enter_context(socket.create_connection(address, timeout=60)) for _ in range(16)]
+        for connection in connections:
+            connection.sendall(ANNOUNCED % route)
+        # Every thread waits for one of them.
+        with socket.create_connection(address, timeout=60) as patient:
+            patient.sendall(b"GET /heard HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert patient.recv(12) == b"HTTP/1.1 200"
+        for connection in connections:
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert (answer.status, answer.headers["Connection"]) == (status, "close")
+
+
+def test_a_body_in_drops_holds_nobody_up_for_long(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(ANNOUNCED % b"POST /nowhere")
+        while not select.select([connection], [], [], 0.2)[0]:
+            connection.sendall(b"x")
+        assert connection.recv(12) == b"HTTP/1.1 405"
 
 
 def test_a_service_takes_whatever_nginx_lets_through(port: int) -> None:

@@ -139,7 +139,7 @@ def drop_handshakes(listener: Any) -> None:
     listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, described)
 
 
-class Request(message.Request):  # type: ignore[misc]
+class Request(message.Request):
     """A request that tells its id also where its head can't be read, for Nginx answers with the same one."""
 
     def parse_headers(self, data: bytes, from_trailer: bool = False) -> Any:

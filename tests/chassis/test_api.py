@@ -35,6 +35,7 @@ def test_a_route_for_admins_refuses_a_customer(client: FlaskClient, bearer: Head
         (b'{"text": 1e9999999999999999999}', "application/json", 400, "invalid_json"),
         (b'{"text": "x"}', "text/plain", 415, "unsupported_media_type"),
         (b'{"text": "x"}', None, 415, "unsupported_media_type"),
+        (b'{"text": "x"}', "application/merge-patch+json", 415, "unsupported_media_type"),
         (b'{"text": "' + b"x" * 1024 * 1024 + b'"}', "application/json", 413, "payload_too_large"),
     ],
 )

@@ -440,6 +440,7 @@ class TestBodies:
         [
             *("application/xml", "text/xml", "multipart/form-data; boundary=x", "application/x-yaml"),
             *("application/octet-stream", "json", "application/", "/", ";", "\xff"),
+            *("application/merge-patch+json", "application/vnd.api+json"),
         ],
     )
     def test_of_another_kind_are_415(self, door, kind: str) -> None:

@@ -175,6 +175,15 @@ class TestSessions:
         assert [device["id"] for device in devices(customer)] == [device_of(customer)]
         assert device_of(other) not in {device["id"] for device in devices(customer)}
 
+    def test_one_too_many_ends_the_longest_unused_everywhere(self, app, customer):
+        second = customer.sign_in()
+        store = session_store.SessionStore(app.extensions["edge"].redis, most=2)
+        third = store.start(customer.user["id"], user_agent="", address="")
+        assert {device["id"] for device in devices(second)} == {device_of(second), third.session_id}
+        assert refusal(customer.refresh()) == (401, "invalid_token")
+        assert is_signed_out_soon(customer)
+        assert second.refresh().status_code == 200
+
     def test_one_that_is_ended_stops_within_a_second(self, customer):
         other = customer.sign_in()
         answer = customer.send("DELETE", f"/sessions/{device_of(other)}")

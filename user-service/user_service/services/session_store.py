@@ -26,6 +26,8 @@ from user_service.errors import InvalidToken, TokenReused
 # A session ends when its refresh token was not used for so long.
 SESSION_SECONDS = 30 * 24 * 3600
 MAX_USER_AGENT = 200
+# Of one user, so that nobody fills Redis by signing in; far more than anybody has devices.
+MOST_SESSIONS = 1000
 DEVICE_FACTS = ("created_at", "used_at", "user_agent", "address")
 
 # KEYS: the session, its user's sessions. ARGV: hash of the session's secret, of the token's, of the
@@ -91,12 +93,12 @@ class SignedInDevice:
 class SessionStore:
     """The sessions in Redis; each method raises `DependencyAway` when Redis is."""
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._redis = client
+    def __init__(self, client: redis.Redis, most: int = MOST_SESSIONS) -> None:
+        self._redis, self._most = client, most
         self._rotate = client.register_script(ROTATE)
 
     def start(self, user_id: int, *, user_agent: str, address: str) -> RefreshToken:
-        """Start a session and return its first refresh token."""
+        """Start a session and return its first refresh token; one too many ends the longest unused one."""
         token = RefreshToken(str(uuid7()), secrets.token_bytes(16), secrets.token_bytes(32))
         now = int(time.time())
         facts: dict[Any, Any] = {
@@ -114,7 +116,10 @@ class SessionStore:
             pipeline.zadd(_sessions(user_id), {token.session_id: now + SESSION_SECONDS})
             pipeline.zremrangebyscore(_sessions(user_id), "-inf", now)
             pipeline.expire(_sessions(user_id), SESSION_SECONDS)
-            pipeline.execute()
+            pipeline.zrange(_sessions(user_id), 0, -self._most - 1)
+            *_, surplus = pipeline.execute()
+        if surplus:
+            self._end(surplus, user_id)
         return token
 
     def find_user(self, token: RefreshToken) -> int:

@@ -37,7 +37,7 @@ def choose(arguments: argparse.Namespace) -> Selection:
         faults=arguments.fault or (("kill",) if arguments.quick else FAULTS),
         scenarios=not (arguments.quick or arguments.component or arguments.fault),
         # A kill is over when the component runs again.
-        lengths={"kill": 0.0, "stop": 3.0, "pause": pause, "cut": pause, "slow": 8.0},
+        lengths={"kill": 0.0, "stop": 3.0, "pause": pause, "cut": pause, "slow": 6.0},
     )
 
 

@@ -16,7 +16,7 @@ from tests.faults.stage import Stage
 
 # Of the sixteen connections; the others go on browsing.
 BURST = 14
-SECONDS_BEFORE, SECONDS_AFTER = 3.0, 1.0
+SECONDS_BEFORE, SECONDS_AFTER = 2.0, 1.0
 SECONDS_TO_REST = 60.0
 BACKLOG = "SELECT count(*) FROM outbox WHERE created_at < to_timestamp(%s)"
 

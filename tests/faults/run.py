@@ -18,6 +18,8 @@ from tests.faults.rest import management
 from tests.faults.stage import REPOSITORY, STAGES, Stage
 
 SECONDS_TO_RECOVER = 60.0
+# Between two calls of one connection: a steady load, whose mails are sent soon after it ends.
+THINK_SECONDS = (0.4, 1.0)
 # What is promised of the two longer scenarios, and asserted.
 KILLS, SECONDS_BETWEEN, SECONDS_TO_SELL_AGAIN = 5, 3.0, 30.0
 SECONDS_AWAY, SECONDS_TO_DRAIN = 60.0, 30.0
@@ -69,7 +71,7 @@ def begin_run(mode: str) -> Run:
 
 def run_on(stage: Stage, selection: Selection, faults: Sequence[str]) -> Iterator[Row]:
     """Run the cells of one stage, fault by fault, with one load and one set of books."""
-    load = Load(stage)
+    load = Load(stage, think=THINK_SECONDS)
     load.prepare()
     stage.begin_watch()
     try:

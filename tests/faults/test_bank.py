@@ -16,7 +16,8 @@ import urllib3
 
 from deploy.local.ports import free_ports
 from order_service.payments.signatures import check_signature
-from tests.faults.bank import TOKENS, Behaviour, Books, Ledger
+from tests.faults.bank_books import Books, Ledger
+from tests.faults.bank_plans import TOKENS, Behaviour
 from tests.faults.outside import BANK_KEY, REPOSITORY, WEBHOOK_SECRET, Bank, run_bank
 
 PRICE = {"amount": "20.00", "currency": "CNY"}

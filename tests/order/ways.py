@@ -200,12 +200,9 @@ def ship(scene: Scene) -> TestResponse:
 
 def hear_success(scene: Scene) -> TestResponse | None:
     """Hear from the provider that the order's last payment succeeded."""
-    return _hear(scene, "payment.succeeded")
-
-
-def hear_failure(scene: Scene) -> TestResponse | None:
-    """Hear from the provider that the order's last payment failed."""
-    return _hear(scene, "payment.failed")
+    payments = scene.rows("SELECT id FROM payments WHERE order_id = :o ORDER BY created_at DESC LIMIT 1")
+    kind = "payment.succeeded"
+    return scene.shop.webhook(payments[0].id, kind, id=f"{kind} {payments[0].id}") if payments else None
 
 
 def expire(scene: Scene) -> None:
@@ -294,11 +291,6 @@ def settle_and_pay_again(scene: Scene) -> TestResponse:
 def outwait_claims(scene: Scene) -> None:
     """Let 16 s pass for every claim of the two."""
     scene.rows("UPDATE idempotency_keys SET claimed_at = claimed_at - interval '16 s' WHERE user_id IN (:u)")
-
-
-def _hear(scene: Scene, type_: str) -> TestResponse | None:
-    payments = scene.rows("SELECT id FROM payments WHERE order_id = :o ORDER BY created_at DESC LIMIT 1")
-    return scene.shop.webhook(payments[0].id, type_, id=f"{type_} {payments[0].id}") if payments else None
 
 
 def _set_expiry(scene: Scene, ago: str) -> None:

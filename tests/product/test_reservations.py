@@ -5,8 +5,6 @@ import pytest
 from chassis.auth import sign_service_token
 from tests.product.shop import ORDER_KEY, new_id
 
-LEDGER = "SELECT delta, reason FROM stock_movements WHERE order_id = :id ORDER BY id"
-
 
 def test_pieces_are_taken_under_todays_name_and_price(shop):
     tea = shop.add("Tea", "12.50", sku="TEA", stock=10)

@@ -1,7 +1,7 @@
 # `make help` lists the targets; what they do is in scripts/ and deploy/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env up down status logs url restart rolling-restart reset backup restore move demo test test-docker test-security test-faults test-faults-mutants lint lock bench-events bench-footprint audit sbom
+.PHONY: help env up down status logs url restart rolling-restart reset backup restore move demo test test-docker test-thorough test-security test-faults test-faults-mutants lint lock bench-events bench-footprint audit sbom
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ demo: ## fill the shop with a few hundred products and a customer
 
 test: ## run every check, on servers of its own: lint, types, unit, integration, contract, end to end
 	@scripts/test.sh all
+
+test-thorough: ## run what `make test` leaves out because it takes long
+	@scripts/test.sh thorough
 
 test-docker: ## run the end-to-end tests against docker compose
 	@scripts/test.sh docker

@@ -17,7 +17,10 @@ from tests.e2e.client import Client
 from tests.e2e.conftest import PASSWORD
 from tests.e2e.suite import REPOSITORY
 
-pytestmark = pytest.mark.skipif("SHOP_URL" in os.environ, reason="needs two suites beside each other")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif("SHOP_URL" in os.environ, reason="needs two suites beside each other"),
+]
 
 
 def suite(folder: Path, *line: str, **variables: str) -> "subprocess.CompletedProcess[str]":

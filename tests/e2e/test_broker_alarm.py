@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.e2e.client import POOL, eventually
 from tests.e2e.shoppers import Shoppers
 from tests.e2e.suite import Suite
@@ -36,6 +38,7 @@ def has_alarm(broker: Broker) -> bool:
     return all(node["mem_alarm"] for node in broker.get("/nodes"))
 
 
+@pytest.mark.thorough
 def test_an_alarm_of_30_s_fails_no_request_and_loses_no_event(
     running_suite, new_customer, new_product, mailbox
 ):

@@ -5,6 +5,8 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.e2e.client import Client, eventually
 from tests.e2e.conftest import word
 
@@ -12,6 +14,7 @@ SLEEPS = 20
 BUYERS = 8
 
 
+@pytest.mark.thorough
 def test_a_key_whose_holder_sleeps_for_20_s_makes_one_order(running_suite, customer, new_product, stock_of):
     """Another process takes the claim over; who wakes up answers the same, and every retry too."""
     product = new_product(stock=10)

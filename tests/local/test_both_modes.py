@@ -206,7 +206,4 @@ def test_the_tests_against_containers_wait_for_an_older_compose_too(clone: Path)
         check=False,
     )
     assert done.stderr == ""
-    assert (
-        done.stdout.splitlines()[-1]
-        == "pytest at http://localhost: -m not thorough -x tests/e2e tests/security"
-    )
+    assert done.stdout.splitlines()[-1] == "pytest at http://localhost: -x tests/e2e tests/security"

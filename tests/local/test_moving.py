@@ -40,7 +40,10 @@ def test_a_move_without_a_backup_starts_the_services_again(tmp_path: Path):
         ["bash", "-c", MOVE], env=where, capture_output=True, text=True, check=False, timeout=60
     )
     assert moved.returncode == 1
-    assert moved.stderr.splitlines() == ["No backup was made.", "Nothing was moved; the suite runs as before."]
+    assert moved.stderr.splitlines() == [
+        "No backup was made.",
+        "Nothing was moved; the suite runs as before.",
+    ]
     asked = (folder / "asked").read_text().splitlines()
     stopped = next(n for n, line in enumerate(asked) if line.startswith("compose stop "))
     assert asked[-1] == "up" and stopped < len(asked) - 1

@@ -99,7 +99,9 @@ def _read_orders(session: Session, product_id: int, ids: Sequence[UUID]) -> dict
         .join(OrderItem, OrderItem.order_id == Order.id)
         .where(OrderItem.product_id == product_id)
     )
-    others = select(Order.id, Order.status, Order.updated_at, null().label("quantity")).where(Order.id == _any(ids))
+    others = select(Order.id, Order.status, Order.updated_at, null().label("quantity")).where(
+        Order.id == _any(ids)
+    )
     rows = [*session.execute(others), *session.execute(lines)]
     return {row.id: row for row in rows}
 

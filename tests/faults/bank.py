@@ -16,8 +16,8 @@ For the lab (without a key):
     POST   /lab/payments/ID/capture          take the money, whatever was said before: {amount?, currency?}
     POST   /lab/payments/ID/fail             give up a payment that is under way
 
-What happens to a payment is said by its token (`TOKENS` there); those without one, or with `tok_success`, follow
-the shares of the behaviour, drawn from the seed and the payment's id: the same again after a restart.
+What happens to a payment is said by its token (`TOKENS` there); those without one, or with `tok_success`,
+follow the shares of the behaviour, drawn from the seed and the payment's id: the same again after a restart.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What an operator sees of a move between the modes that can't succeed; the suite itself is only pretended."""
+"""What an operator sees of a move between the modes that can't succeed; the suite is only pretended."""
 
 import os
 import subprocess
@@ -46,5 +46,6 @@ def test_a_move_without_a_backup_starts_the_services_again(tmp_path: Path):
     ]
     asked = (folder / "asked").read_text().splitlines()
     stopped = next(n for n, line in enumerate(asked) if line.startswith("compose stop "))
-    assert asked[-1] == "up" and stopped < len(asked) - 1
+    assert asked[-1] == "up"
+    assert stopped < len(asked) - 1
     assert (folder / "data").is_dir()

@@ -69,7 +69,7 @@ def test_an_order_that_is_placed_meanwhile_is_left_alone(lively):
             placed.append(shop.person(1).ordered((tea, 1))["id"])
 
     shop.products.after["kept"] = place_after
-    status, lines = run(shop, "--repair")
+    _, lines = run(shop, "--repair")
     assert placed
     assert not [line for line in lines if "by hand" in line], lines
 

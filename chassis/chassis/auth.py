@@ -24,6 +24,8 @@ SERVICE_TOKEN_SECONDS = 60
 SERVICE_TOKEN_TYPE = "svc+jwt"
 JWKS_KEY, DENIED_KEY, DENIED_VERSION_KEY = "auth:jwks", "auth:denied", "auth:denied:version"
 KEY_REFRESH_SECONDS = 5.0
+# Then a key that the user service has dropped, because it was stolen perhaps, is dropped here too.
+KEY_SET_SECONDS = 60.0
 DENIED_REFRESH_SECONDS = 0.5
 
 log = get_logger(__name__)
@@ -59,18 +61,25 @@ def sign_access_token(identity: Identity, *, key: Any, kid: str) -> str:
 
 
 class KeySet:
-    """The user service's public keys: in memory, refreshed at most every 5 s, with a copy in Redis."""
+    """The user service's public keys: in memory, with a copy in Redis.
+
+    They are loaded anew for an unknown key id, every 5 s at most, and each minute. Where that fails, the last
+    ones go on.
+    """
 
     def __init__(self, fetch: Callable[[], dict[str, Any]]) -> None:
         self._fetch = fetch
         self._keys: dict[str, Any] = {}
         self._tried_at = float("-inf")
+        self._stale_at = float("-inf")
         self._lock = threading.Lock()
 
     def find(self, kid: str) -> Any:
         """Return the key of that id; 401 when there is none, 503 when no key set was ever loaded."""
         if kid not in self._keys:
             self.refresh()
+        elif time.monotonic() >= self._stale_at:
+            self._renew()
         if not self._keys:
             raise DependencyAway("user service")
         if kid not in self._keys:
@@ -80,15 +89,26 @@ class KeySet:
     def refresh(self) -> None:
         """Load the key set anew, unless that was tried within the last 5 s."""
         with self._lock:
-            if time.monotonic() - self._tried_at < KEY_REFRESH_SECONDS:
-                return
-            self._tried_at = time.monotonic()
+            if time.monotonic() - self._tried_at >= KEY_REFRESH_SECONDS:
+                self._load()
+
+    def _renew(self) -> None:
+        """Load the key set anew, unless another request is at it: this one has a key and need not wait."""
+        if self._lock.acquire(blocking=False):
             try:
-                document = self._fetch()
-            except DependencyAway as error:
-                log.warning("key set not refreshed", reason=str(error))
-                return
-            self._keys = {jwk["kid"]: jwt.PyJWK(jwk, algorithm=ALGORITHM).key for jwk in document["keys"]}
+                self._load()
+            finally:
+                self._lock.release()
+
+    def _load(self) -> None:
+        self._tried_at = time.monotonic()
+        self._stale_at = self._tried_at + KEY_SET_SECONDS
+        try:
+            document = self._fetch()
+        except DependencyAway as error:
+            log.warning("key set not refreshed", reason=str(error))
+            return
+        self._keys = {jwk["kid"]: jwt.PyJWK(jwk, algorithm=ALGORITHM).key for jwk in document["keys"]}
 
 
 def fetch_key_set(settings: ServiceSettings, client: redis.Redis) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -139,6 +140,56 @@ def test_known_keys_go_on_while_the_user_service_is_away(key_set: dict[str, Any]
         keys.find("other")
     assert refusal.value.status == 401
     assert keys.find(KID)
+
+
+def test_a_key_that_was_dropped_counts_for_a_minute_at_most(key_set: dict[str, Any]) -> None:
+    answers = [{"keys": []}, key_set]
+    keys = KeySet(lambda: answers.pop() if answers else pytest.fail("asked again too soon"))
+    assert keys.find(KID)
+    assert keys.find(KID)
+    assert keys._stale_at - time.monotonic() <= 60
+    keys._stale_at = time.monotonic()
+    with pytest.raises((Refusal, DependencyAway)):
+        keys.find(KID)
+
+
+def test_a_stale_key_set_goes_on_while_the_user_service_is_away(key_set: dict[str, Any]) -> None:
+    answers = [key_set]
+    asked = []
+
+    def fetch() -> dict[str, Any]:
+        asked.append(1)
+        if not answers:
+            raise DependencyAway("user service")
+        return answers.pop()
+
+    keys = KeySet(fetch)
+    assert keys.find(KID)
+    keys._stale_at = time.monotonic()
+    # Who finds it stale asks, the others don't.
+    assert [bool(keys.find(KID)) for _ in range(3)] == [True] * 3
+    assert len(asked) == 2
+
+
+def test_nobody_with_a_known_key_waits_for_a_stale_key_set_twice(key_set: dict[str, Any]) -> None:
+    answers = [key_set]
+    found = []
+
+    def fetch() -> dict[str, Any]:
+        if answers:
+            return answers.pop()
+        # Somebody else comes while this one asks.
+        keys._stale_at = time.monotonic()
+        other = threading.Thread(target=lambda: found.append(keys.find(KID)))
+        other.start()
+        other.join(10)
+        return key_set
+
+    keys = KeySet(fetch)
+    keys.find(KID)
+    keys._stale_at = time.monotonic()
+    keys.find(KID)
+    assert len(found) == 1
 
 
 def test_unknown_key_ids_do_not_flood_the_user_service(key_set: dict[str, Any]) -> None:

@@ -173,6 +173,19 @@ def test_the_environment_is_read_by_config_alone(module):
     assert module.endswith((".config", ".gunicorn_conf")) or reads == []
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_starts_a_process_or_evaluates_what_it_is_given(module):
+    assert not {"subprocess", "multiprocessing", "pty", "pickle", "marshal", "shelve"} & set(imports(module))
+    called = {
+        node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
+    }
+    found = {"eval", "exec", "system", "popen", "fork", "posix_spawn", "execv", "execvp"} & called
+    # `flask serve` becomes Gunicorn, with arguments of its own.
+    assert found <= ({"execv"} if module == "chassis.cli" else set())
+
+
 def routes(module: str) -> Iterator[ast.FunctionDef]:
     """Yield the decorated functions of a routes module."""
     for node in ast.walk(tree(module)):

@@ -7,6 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from chassis.errors import DependencyAway
+from notification_service.channels.email import MAIL_SECONDS
+from notification_service.config import Settings
 from notification_service.models import db
 from notification_service.services import Sweep, dispatching
 
@@ -22,6 +24,10 @@ class Tasks:
         if self.room is not None and len(self.sent) >= self.room:
             raise DependencyAway("rabbitmq")
         self.sent.append(notification_id)
+
+
+def test_a_claim_counts_for_longer_than_a_mail_may_take():
+    assert Settings.model_fields["claim_seconds"].default >= MAIL_SECONDS + 15
 
 
 @pytest.fixture

@@ -96,9 +96,11 @@ def shared_app(migrated_database: Database, make_product_app: Callable[[Database
 
 
 @pytest.fixture
-def app(shared_app: Flask) -> Flask:
+def app(shared_app: Flask, signing_key: Ed25519PrivateKey) -> Flask:
     """Return the service with nothing in its database."""
     empty(shared_app)
+    # It is read anew each minute, and the tests of other services keep theirs in the same Redis.
+    remember_key_set(shared_app.extensions["edge"].redis, _key_set(signing_key))
     return shared_app
 
 

@@ -56,13 +56,13 @@ def main() -> int:
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        print("There is a .env already; it was left as it is.", file=sys.stderr)
+        print("There is a .env already; it was left as it is. Move it away for a new one.", file=sys.stderr)
         return 1
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     print("Wrote .env with random secrets. The administrator's password: grep ADMIN_PASSWORD .env")
     if production:
-        print("Set PUBLIC_URL, ADMIN_EMAIL, SMTP_* and MAIL_FROM in it before the first start.")
+        print("Set PUBLIC_URL, ADMIN_EMAIL, SMTP_*, MAIL_FROM and PAYMENT_HTTP_* in it before the start.")
     return 0
 
 

@@ -20,11 +20,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--mode", choices=("docker", "plain"), help="else Docker where an engine answers")
     parser.add_argument("--component", action="append", choices=COMPONENTS, help="this alone (repeatable)")
     parser.add_argument("--fault", action="append", choices=FAULTS, help="this alone (repeatable)")
-    parser.add_argument("--out", type=Path, metavar="PAGE", help="write the table of a whole run into a page")
+    parser.add_argument("--scenarios", action="store_true", help="the two longer scenarios alone")
+    parser.add_argument("--out", type=Path, metavar="PAGE", help="write tables into this page")
     parser.add_argument("--pause-seconds", type=float, default=20.0, help="how long pause and cut last")
     arguments = parser.parse_args()
     if arguments.out and (arguments.quick or arguments.component or arguments.fault):
-        parser.error("--out is for whole runs")
+        parser.error("--out is for whole tables")
     return arguments
 
 
@@ -34,7 +35,7 @@ def choose(arguments: argparse.Namespace) -> Selection:
     return Selection(
         mode=arguments.mode or ("docker" if engine_answers() else "plain"),
         components=arguments.component or COMPONENTS,
-        faults=arguments.fault or (("kill",) if arguments.quick else FAULTS),
+        faults=() if arguments.scenarios else arguments.fault or (("kill",) if arguments.quick else FAULTS),
         scenarios=not (arguments.quick or arguments.component or arguments.fault),
         # A kill is over when the component runs again.
         lengths={"kill": 0.0, "stop": 3.0, "pause": pause, "cut": pause, "slow": 6.0},

@@ -31,6 +31,8 @@ class Attempt:
     fault: str
     began: float = field(default_factory=time.time)
     strikes: list[float] = field(default_factory=list)
+    # When the last one had its effect: an orderly stop takes its time.
+    struck: float = 0.0
     healed: float = 0.0
     recoveries: list[float] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -47,16 +49,17 @@ class Attempt:
         self.load.burst(BURST)
         self.strikes.append(time.time())
         with blow:
+            self.struck = time.time()
             yield
         self.healed = time.time()
 
     def await_success(self, patience: float) -> None:
-        """Wait for the first order that is placed after the last blow."""
-        seconds = self.load.wait_for_success(self.strikes[-1], patience)
+        """Wait for the first order that is begun and placed after the last blow."""
+        seconds = self.load.wait_for_success(self.struck, patience)
         if seconds is None or seconds > patience:
             self.troubles.append(f"no order was placed within {patience:.0f} s of the blow")
         if seconds is not None:
-            self.recoveries.append(seconds)
+            self.recoveries.append(self.struck - self.strikes[-1] + seconds)
 
     def await_drained(self, patience: float) -> None:
         """Wait until RabbitMQ is back, and then until what was recorded before has gone out."""

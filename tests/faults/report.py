@@ -4,10 +4,11 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tests.faults.cells import Verdict
+from tests.faults.stage import FAULTS
 
 FEWEST_IN_FLIGHT = 20
 RULES = range(1, 8)
@@ -111,13 +112,23 @@ class Run:
 
 
 def write_page(path: Path, run: Run) -> None:
-    """Put the run in the place of its mode's last one; the rest of the page stays."""
-    begin, end = f"<!-- {run.mode}: written by the run -->", f"<!-- end of {run.mode} -->"
-    before, _, rest = path.read_text().partition(begin)
+    """Put table and scenarios, what there is of them, in the place of the last ones; the rest stays."""
+    table = [row for row in run.rows if row.fault in FAULTS]
+    scenarios = [row for row in run.rows if row.fault not in FAULTS]
+    text = path.read_text()
+    for place, rows in ((run.mode, table), (f"{run.mode} scenarios", scenarios)):
+        if rows:
+            text = _replace(text, place, replace(run, rows=rows).markdown())
+    path.write_text(text)
+
+
+def _replace(text: str, place: str, section: str) -> str:
+    begin, end = f"<!-- {place}: written by the run -->", f"<!-- end of {place} -->"
+    before, _, rest = text.partition(begin)
     after = rest.partition(end)[2]
     if not after:
-        raise ValueError(f"{path} has no place for {run.mode}")
-    path.write_text(f"{before}{begin}\n{run.markdown()}\n{end}{after}")
+        raise ValueError(f"the page has no place for {place}")
+    return f"{before}{begin}\n{section}\n{end}{after}"
 
 
 def write_json(path: Path, run: Run) -> None:

@@ -48,10 +48,13 @@ def run(selection: Selection) -> Run:
     result = begin_run(selection.mode)
     try:
         for start, possible in zip(STAGES_OF[selection.mode], FAULTS_OF[selection.mode], strict=True):
-            if faults := [fault for fault in possible if fault in selection.faults]:
+            faults = [fault for fault in possible if fault in selection.faults]
+            # The scenarios are kills and stops.
+            scenarios = selection.scenarios and "kill" in possible
+            if faults or scenarios:
                 with start() as stage:
                     result.versions = describe_versions(stage)
-                    for row in run_on(stage, selection, faults):
+                    for row in run_on(stage, selection, faults, scenarios=scenarios):
                         show(row)
                         result.rows.append(row)
     finally:
@@ -69,7 +72,7 @@ def begin_run(mode: str) -> Run:
     )
 
 
-def run_on(stage: Stage, selection: Selection, faults: Sequence[str]) -> Iterator[Row]:
+def run_on(stage: Stage, selection: Selection, faults: Sequence[str], *, scenarios: bool) -> Iterator[Row]:
     """Run the cells of one stage, fault by fault, with one load and one set of books."""
     load = Load(stage, think=THINK_SECONDS)
     load.prepare()
@@ -78,7 +81,7 @@ def run_on(stage: Stage, selection: Selection, faults: Sequence[str]) -> Iterato
         for fault in faults:
             for component in selection.components:
                 yield strike(Attempt(stage, load, component, fault), selection.lengths[fault])
-        if selection.scenarios and "kill" in faults:
+        if scenarios:
             yield kill_database_again_and_again(Attempt(stage, load, "postgres", f"kill × {KILLS}"))
             yield keep_broker_away(Attempt(stage, load, "rabbitmq", f"away {SECONDS_AWAY:.0f} s"))
     finally:

@@ -8,10 +8,14 @@ from tests.faults.cells import Verdict
 from tests.faults.report import GREEN, RED, VOID, Row, Run, write_page
 
 PAGE = """\
+<!-- docker scenarios: written by the run -->
+last scenarios
+<!-- end of docker scenarios -->
+
 # Page
 
 <!-- docker: written by the run -->
-old
+last table
 <!-- end of docker -->
 
 <!-- plain: written by the run -->
@@ -20,10 +24,10 @@ kept
 """
 
 
-def row(*, in_flight: int = 14, broken: int = 0, trouble: str = "") -> Row:
+def row(*, in_flight: int = 14, broken: int = 0, trouble: str = "", fault: str = "kill") -> Row:
     return Row(
         component="postgres",
-        fault="kill",
+        fault=fault,
         calls=100,
         unknown=3,
         in_flight=in_flight,
@@ -73,9 +77,19 @@ def test_a_run_replaces_the_table_of_its_own_mode_alone(tmp_path: Path) -> None:
     write_page(page, run(row()))
     write_page(page, run(row()))
     text = page.read_text()
-    assert "old" not in text
+    assert "last table" not in text
     assert "kept" in text
     assert text.count("| postgres | kill |") == 1
+
+
+def test_table_and_scenarios_have_a_place_each(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    write_page(page, run(row(fault="kill × 5")))
+    text = page.read_text()
+    assert "last scenarios" not in text
+    assert "last table" in text
+    assert "1 cells, 0 red, 14 checkouts" in text
 
 
 def test_a_page_without_a_place_for_the_table_stays(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ SERVERS = ("postgres", "redis", "rabbitmq")
 COMPONENTS = ("nginx", *SERVICES, *WORKERS, *SERVERS)
 FAULTS = ("kill", "stop", "pause", "cut", "slow")
 
-# So short that orders expire during the faults, and the last of them soon after: while orders expire, the suite
-# is not at rest.
+# So short that orders expire during the faults, and the last of them soon after: while orders expire, the
+# suite is not at rest.
 PAYMENT_TIMEOUT = 12
 SLOWNESS = 0.5
 SECONDS_TO_RETURN = 60

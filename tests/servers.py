@@ -23,6 +23,8 @@ PASSWORD = "only-for-tests"
 SERVICES = ("USER", "PRODUCT", "ORDER", "NOTIFICATION")
 # Nothing of a test outlives it, so nothing has to reach the disk.
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
+# Every app of a whole run keeps its pool.
+ROOMY = {"max_connections": "500"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class RabbitMQServer:
 def run_postgres() -> Iterator[PostgresServer]:
     """Run a PostgreSQL that forgets everything at its end."""
     with scratch_folder("test-postgres") as folder:
-        server = Postgres(folder / "data", folder / "socket", free_ports(1)[0], NOT_DURABLE)
+        server = Postgres(folder / "data", folder / "socket", free_ports(1)[0], NOT_DURABLE | ROOMY)
         child = Child(server.prepare(), folder / "log")
         child.start()
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flask import Flask
 
@@ -26,8 +27,11 @@ def signing_key() -> Ed25519PrivateKey:
 
 
 @pytest.fixture
-def bearer(signing_key: Ed25519PrivateKey) -> Callable[..., dict[str, str]]:
+def bearer(signing_key: Ed25519PrivateKey, redis_server: RedisServer) -> Callable[..., dict[str, str]]:
     """Return the headers of a signed-in caller."""
+    # Keys are read anew each minute, and the tests of other services leave theirs in the same Redis.
+    with redis.Redis(redis_server.host, redis_server.port, password=redis_server.password) as client:
+        remember_key_set(client, _key_set(signing_key))
 
     def headers(role: str = "customer", user_id: int = 1) -> dict[str, str]:
         identity = Identity(user_id, uuid.uuid4().hex, role)
@@ -96,11 +100,9 @@ def shared_app(migrated_database: Database, make_product_app: Callable[[Database
 
 
 @pytest.fixture
-def app(shared_app: Flask, signing_key: Ed25519PrivateKey) -> Flask:
+def app(shared_app: Flask) -> Flask:
     """Return the service with nothing in its database."""
     empty(shared_app)
-    # It is read anew each minute, and the tests of other services keep theirs in the same Redis.
-    remember_key_set(shared_app.extensions["edge"].redis, _key_set(signing_key))
     return shared_app
 
 

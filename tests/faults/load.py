@@ -79,7 +79,7 @@ class Load:
     ) -> None:
         self.record = Record()
         self.shop = Shop(stage.url, self.record)
-        self._stage, self._method, self._tokens, self._think = stage, method, tokens, think
+        self._stage, self._method, self._tokens, self.think = stage, method, tokens, think
         self._random = random.Random(seed)
         self._admin = Person(0, stage.env["ADMIN_USERNAME"], "", stage.env["ADMIN_PASSWORD"])
         self._buyers: list[Person] = []
@@ -259,7 +259,7 @@ class Load:
             # Who is refused at once would otherwise ask a thousand times a second. One goes on looking
             # when the shop is back.
             pause = min(LONGEST_PAUSE if place else SCOUT_PAUSE, pause * 2 + 0.25) if visitor.baffled else 0.0
-            self._wake.wait(pause or dice.uniform(*self._think))
+            self._wake.wait(pause or dice.uniform(*self.think))
 
     def _open_calls(self) -> list[Call]:
         return [call for call in self.record.calls if call.outcome == "unknown" and call.repeatable]

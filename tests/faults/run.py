@@ -20,6 +20,8 @@ from tests.faults.stage import REPOSITORY, STAGES, Stage
 SECONDS_TO_RECOVER = 60.0
 # Between two calls of one connection: a steady load, whose mails are sent soon after it ends.
 THINK_SECONDS = (0.4, 1.0)
+# While the broker is away for a minute, so that the mails of that minute, too, are sent within one.
+LEISURELY_SECONDS = (0.8, 2.0)
 # What is promised of the two longer scenarios, and asserted.
 KILLS, SECONDS_BETWEEN, SECONDS_TO_SELL_AGAIN = 5, 3.0, 30.0
 SECONDS_AWAY, SECONDS_TO_DRAIN = 60.0, 30.0
@@ -110,6 +112,7 @@ def kill_database_again_and_again(attempt: Attempt) -> Row:
 
 def keep_broker_away(attempt: Attempt) -> Row:
     """Sell for 60 s without RabbitMQ; 30 s after its return the backlog has gone out."""
+    attempt.load.think = LEISURELY_SECONDS
     attempt.begin()
     with attempt.blow("stop"):
         time.sleep(SECONDS_AWAY)

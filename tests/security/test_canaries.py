@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from secrets import token_hex, token_urlsafe
 from typing import Any
+from uuid import UUID
 
 import jwt
 import pytest
@@ -266,14 +267,17 @@ def test_tasks_that_wait_hold_no_secret(
             "email": f"{name}@example.com",
             "password": canaries.make("password, later"),
         }
-        user = anyone.post("/register", account).expect(201)
+        anyone.post("/register", account).expect(201)
         anyone.post("/password/forgot", {"email": account["email"]}).expect(202)
         # Of an empty queue the text is `[]`.
         waiting = eventually(
             lambda: text if "payload" in (text := tasks(tapped)) else "",
             seconds=30,
         )
-        assert str(user["id"]) not in json.loads(waiting)[0]["payload"], "a task names an id of its own alone"
+        [notification_id], named, _ = json.loads(json.loads(waiting)[0]["payload"])
+        assert (str(UUID(notification_id)), named) == (notification_id, {}), (
+            "a task names an id of its own alone"
+        )
         assert find(canaries, "queue notification.tasks", waiting) == []
 
 

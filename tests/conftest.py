@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from chassis.auth import DENIED_KEY, DENIED_VERSION_KEY
+from chassis.denied import DENIED_KEY, DENIED_VERSION_KEY
 from tests.e2e.suite import Suite, suite_from_environment
 from tests.servers import (
     PostgresServer,

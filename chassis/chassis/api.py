@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from pydantic import BaseModel, ConfigDict
 from werkzeug.routing import BaseConverter, IntegerConverter
 
-from chassis.auth import Gate, Identity
+from chassis.auth import Gate
 from chassis.errors import DependencyAway, DomainError, ErrorTable, Refusal, lookup, problem_response
 from chassis.idempotency import (
     REMEMBERED_REFUSALS,
@@ -23,6 +23,7 @@ from chassis.idempotency import (
     fingerprint,
 )
 from chassis.reading import read_body, read_query, read_raw
+from chassis.tokens import Identity
 
 Who = Literal["anyone", "optional", "user", "admin", "service"]
 

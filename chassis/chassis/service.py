@@ -13,10 +13,11 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from chassis import __version__, cli, context, worker
 from chassis.api import Api, IdConverter, NameConverter
-from chassis.auth import DenyList, Gate, Identity, KeySet, Peer, fetch_key_set
+from chassis.auth import Gate, Peer
 from chassis.cache import hit, make_redis
 from chassis.config import ServiceSettings
 from chassis.db import Database, init_db, is_database_away
+from chassis.denied import DenyList
 from chassis.errors import (
     COMMON_ERRORS,
     DependencyAway,
@@ -28,9 +29,11 @@ from chassis.errors import (
     service_unavailable,
 )
 from chassis.health import check_health, read_gauges
+from chassis.keyset import KeySet, fetch_key_set
 from chassis.logs import configure_logs, get_logger
 from chassis.metrics import init_metrics
 from chassis.openapi import Page, build_document
+from chassis.tokens import Identity
 
 REQUEST_SECONDS = 5.0
 MAX_BODY = 1024 * 1024

@@ -9,10 +9,10 @@ import urllib3
 from pydantic import BaseModel, ValidationError
 
 from chassis import context
-from chassis.auth import sign_service_token
 from chassis.errors import DependencyAway
 from chassis.events import Envelope
 from chassis.logs import get_logger
+from chassis.tokens import sign_service_token
 from notification_service.config import Settings
 from notification_service.schemas import AdminData, TokenData, UserData
 

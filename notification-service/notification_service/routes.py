@@ -6,10 +6,10 @@ from uuid import UUID
 from flask import current_app
 
 from chassis.api import Answer, Api
-from chassis.auth import Identity
 from chassis.errors import Invalid
 from chassis.idempotency import Once
 from chassis.paging import Page
+from chassis.tokens import Identity
 from notification_service import services
 from notification_service.errors import NotificationNotFailed, NotYours
 from notification_service.schemas import (

@@ -19,10 +19,10 @@ from urllib3.exceptions import (
 )
 
 from chassis import context
-from chassis.auth import sign_service_token
 from chassis.errors import DependencyAway
 from chassis.logs import get_logger
 from chassis.money import MoneyIn
+from chassis.tokens import sign_service_token
 from order_service.errors import InsufficientStock, ReservationReleased
 
 CONNECT_SECONDS = 0.3

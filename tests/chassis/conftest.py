@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flask import Flask
 from flask.testing import FlaskClient
 
-from chassis.auth import Identity, sign_access_token
+from chassis.tokens import Identity, sign_access_token
 from tests.chassis.sample import Settings, make_sample
 from tests.servers import Database, PostgresServer, RedisServer
 

@@ -10,7 +10,6 @@ from sqlalchemy import BigInteger, Identity, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from chassis.api import Answer, Api, View
-from chassis.auth import Identity as Caller
 from chassis.config import ServiceSettings
 from chassis.db import Base, make_db, transaction
 from chassis.errors import DependencyAway, DomainError, NotFound
@@ -18,6 +17,7 @@ from chassis.idempotency import Once
 from chassis.paging import fetch_page
 from chassis.reading import Body, Query, parse_body
 from chassis.service import create_service
+from chassis.tokens import Identity as Caller
 
 
 class Settings(ServiceSettings):

@@ -12,10 +12,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flask import Flask
 
-from chassis import auth
-from chassis.auth import Gate, Identity, KeySet, Peer, sign_service_token
+from chassis.auth import Gate, Peer
 from chassis.cache import make_redis
+from chassis.denied import DenyList, allow_user, change_role, deny
 from chassis.errors import DependencyAway, Refusal
+from chassis.keyset import KeySet
+from chassis.tokens import Identity, sign_access_token, sign_service_token
 from tests.chassis.conftest import KID
 from tests.chassis.sample import Settings
 
@@ -86,7 +88,7 @@ def test_a_right_token_of_the_same_making_is_taken(app: Flask, signing_key: Ed25
 def test_an_ended_session_is_refused_within_a_second(app: Flask, bearer: Headers, settings: Settings) -> None:
     headers, client = bearer(session_id="ended"), app.test_client()
     assert client.get("/api/v1/notes/1", headers=headers).status_code == 404
-    auth.deny(make_redis(settings), sessions=["ended"])
+    deny(make_redis(settings), sessions=["ended"])
     time.sleep(1)
     assert client.get("/api/v1/notes/1", headers=headers).status_code == 401
     assert client.get("/api/v1/notes/1", headers=bearer()).status_code == 404
@@ -94,9 +96,9 @@ def test_an_ended_session_is_refused_within_a_second(app: Flask, bearer: Headers
 
 def test_a_denied_user_comes_back_when_allowed(app: Flask, bearer: Headers, settings: Settings) -> None:
     client, redis = app.test_client(), make_redis(settings)
-    auth.deny(redis, users=[77])
+    deny(redis, users=[77])
     assert client.get("/api/v1/notes/1", headers=bearer(user_id=77)).status_code == 401
-    auth.allow_user(redis, 77)
+    allow_user(redis, 77)
     time.sleep(1)
     assert client.get("/api/v1/notes/1", headers=bearer(user_id=77)).status_code == 404
 
@@ -111,9 +113,9 @@ def test_a_role_that_was_lost_opens_nothing_until_it_is_given_back(
         time.sleep(1)
         return [client.get("/api/v1/notes/1", headers=headers).status_code for headers in (admin, customer)]
 
-    auth.change_role(redis, 78, old="admin", new="customer")
+    change_role(redis, 78, old="admin", new="customer")
     assert statuses() == [401, 404]
-    auth.change_role(redis, 78, old="customer", new="admin")
+    change_role(redis, 78, old="customer", new="admin")
     assert statuses() == [404, 401]
 
 
@@ -222,7 +224,7 @@ PEERS = {
 def test_a_peers_token_opens_only_what_it_names(
     settings: Settings, changes: dict[str, str], scope: str
 ) -> None:
-    gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), PEERS)
+    gate = Gate(settings, KeySet(dict), DenyList(make_redis(settings)), PEERS)
     right = {"secret": SECRET, "issuer": "order-service", "audience": "sample-service", "scope": "write"}
     gate.check_service("Bearer " + sign_service_token(**right), "write")
     with pytest.raises(Refusal):
@@ -236,7 +238,7 @@ def test_a_peers_token_opens_only_what_it_names(
 def test_a_peers_token_is_of_its_type_and_good_for_a_minute(
     settings: Settings, typ: str, changes: dict[str, int | None]
 ) -> None:
-    gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), PEERS)
+    gate = Gate(settings, KeySet(dict), DenyList(make_redis(settings)), PEERS)
     now = int(time.time())
     claims = {"iss": "order-service", "aud": "sample-service", "scope": "write", "iat": now, "exp": now + 60}
     said = {name: value for name, value in (claims | changes).items() if value is not None}
@@ -246,7 +248,7 @@ def test_a_peers_token_is_of_its_type_and_good_for_a_minute(
 
 
 def test_a_users_token_opens_no_internal_route(settings: Settings, signing_key: Ed25519PrivateKey) -> None:
-    gate = Gate(settings, KeySet(dict), auth.DenyList(make_redis(settings)), PEERS)
-    token = auth.sign_access_token(Identity(1, "s", "admin"), key=signing_key, kid=KID)
+    gate = Gate(settings, KeySet(dict), DenyList(make_redis(settings)), PEERS)
+    token = sign_access_token(Identity(1, "s", "admin"), key=signing_key, kid=KID)
     with pytest.raises(Refusal):
         gate.check_service(f"Bearer {token}", "write")

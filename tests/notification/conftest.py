@@ -14,10 +14,10 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from chassis.auth import Identity, sign_access_token
 from chassis.events import Envelope
 from chassis.inbox import receive
 from chassis.migrations import migrate
+from chassis.tokens import Identity, sign_access_token
 from notification_service import create_app
 from notification_service.config import Settings
 from notification_service.models import Notification, db

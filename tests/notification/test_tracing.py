@@ -5,7 +5,7 @@ import uuid
 import pytest
 from sqlalchemy import text
 
-from chassis.auth import sign_service_token
+from chassis.tokens import sign_service_token
 from notification_service.models import db
 from tests.notification.conftest import ORDER_KEY
 

@@ -17,9 +17,9 @@ from sqlalchemy import event, select, text
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.test import TestResponse
 
-from chassis.auth import Identity, sign_access_token
 from chassis.context import bind_context
 from chassis.events import Event, to_cloudevent
+from chassis.tokens import Identity, sign_access_token
 from order_service import make_jobs
 from order_service.payments.base import Charge, Provider, Repayment
 from order_service.payments.registry import Providers

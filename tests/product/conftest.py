@@ -10,8 +10,9 @@ import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flask import Flask
 
-from chassis.auth import Identity, remember_key_set, sign_access_token
+from chassis.keyset import remember_key_set
 from chassis.migrations import migrate
+from chassis.tokens import Identity, sign_access_token
 from product_service import create_app
 from product_service.config import Settings
 from tests.product.shop import ORDER_KEY, Shop, empty

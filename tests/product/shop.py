@@ -10,9 +10,9 @@ from flask import Flask
 from sqlalchemy import event, func, select, text
 from werkzeug.test import TestResponse
 
-from chassis.auth import sign_service_token
 from chassis.db import Base
 from chassis.events import Event, to_cloudevent
+from chassis.tokens import sign_service_token
 from product_service.models import Product, StockMovement, db
 
 ORDER_KEY = "order-product-key-for-tests-0123"

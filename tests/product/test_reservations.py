@@ -2,7 +2,7 @@
 
 import pytest
 
-from chassis.auth import sign_service_token
+from chassis.tokens import sign_service_token
 from tests.product.shop import ORDER_KEY, new_id
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg2
 import redis
 
-from chassis.auth import sign_service_token
+from chassis.tokens import sign_service_token
 from tests.e2e.suite import Suite
 from user_service.services.keys import Vault
 

@@ -10,9 +10,9 @@ from flask import Flask
 from sqlalchemy import event, text
 from werkzeug.test import TestResponse
 
-from chassis.auth import sign_service_token
 from chassis.cli import prepare
 from chassis.migrations import migrate
+from chassis.tokens import sign_service_token
 from tests.servers import Database, PostgresServer, RedisServer
 from tests.user.people import PASSWORD, Person
 from user_service import create_app

@@ -2,8 +2,8 @@
 
 import pytest
 
-from chassis.auth import sign_service_token
 from chassis.events import Envelope
+from chassis.tokens import sign_service_token
 from tests.contracts.event_schemas import problems
 from tests.user.conftest import NOTIFICATION_KEY, ORDER_KEY
 from tests.user.people import refusal

@@ -4,11 +4,13 @@ import jwt
 import pytest
 from sqlalchemy import text
 
-from chassis import auth
-from chassis.auth import DenyList, Gate, KeySet
+from chassis.auth import Gate
 from chassis.cache import make_redis
 from chassis.cli import prepare
+from chassis.denied import DenyList
 from chassis.errors import Refusal
+from chassis.keyset import JWKS_KEY, KeySet
+from chassis.tokens import ACCESS_SECONDS
 from tests.user.people import Person
 
 
@@ -94,7 +96,7 @@ def test_another_service_takes_every_token_all_the_while(shop):
 def test_the_old_key_goes_after_its_last_token(shop):
     old = kid_of(shop.person)
     new = shop.rotate()
-    shop.pass_time(10 + auth.ACCESS_SECONDS)
+    shop.pass_time(10 + ACCESS_SECONDS)
     assert shop.retire() == []
     assert shop.accepts(shop.person)
     shop.pass_time(70)
@@ -112,13 +114,13 @@ def test_of_two_rotations_in_a_row_the_last_counts(shop):
     old, first, second = kid_of(shop.person), shop.rotate(), shop.rotate()
     shop.pass_time(20)
     assert kid_of(shop.person.sign_in()) == second
-    shop.pass_time(10 + auth.ACCESS_SECONDS + 70)
+    shop.pass_time(10 + ACCESS_SECONDS + 70)
     assert set(shop.retire()) == {old, first}
 
 
 def test_the_copy_in_redis_has_the_new_key_at_once(shop):
     new = shop.rotate()
-    assert new in make_redis(shop.app.config["SETTINGS"]).get(auth.JWKS_KEY)
+    assert new in make_redis(shop.app.config["SETTINGS"]).get(JWKS_KEY)
 
 
 def test_without_redis_a_key_is_rotated_too(make_user_app):

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import func, select
 
-from chassis.auth import Identity, sign_access_token
 from chassis.cli import prepare
+from chassis.tokens import Identity, sign_access_token
 from tests.user.people import Person, refusal
 from user_service.models import SigningKey, User
 from user_service.services.keys import Vault

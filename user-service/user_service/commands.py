@@ -4,7 +4,7 @@ import click
 from flask import Flask
 from flask.cli import AppGroup
 
-from chassis.auth import remember_key_set
+from chassis.keyset import remember_key_set
 from chassis.service import Chassis
 from user_service.services.keys import Vault, read_key_set, rotate_keys
 

@@ -6,8 +6,8 @@ from uuid import UUID
 from flask import current_app, request
 
 from chassis.api import Answer, Api
-from chassis.auth import Identity
 from chassis.errors import NotFound
+from chassis.tokens import Identity
 from user_service.errors import (
     AccountDisabled,
     EmailTaken,

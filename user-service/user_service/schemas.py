@@ -7,8 +7,8 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, JsonValue
 
 from chassis.api import View
-from chassis.auth import ACCESS_SECONDS
 from chassis.reading import Body, Query
+from chassis.tokens import ACCESS_SECONDS
 from user_service.common_passwords import is_common
 from user_service.names import (
     EMAIL_LENGTH,

@@ -5,10 +5,10 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from chassis.auth import Identity
 from chassis.db import transaction
 from chassis.errors import NotFound
 from chassis.paging import Page, fetch_page
+from chassis.tokens import Identity
 from notification_service.errors import NotYours
 from notification_service.models import Notification
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from chassis.api import Answer, Api
-from chassis.auth import Identity
+from chassis.tokens import Identity
 from order_service.errors import CartFull
 from order_service.routes.wiring import desk
 from order_service.schemas import CartView, QuantityIn

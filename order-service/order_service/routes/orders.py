@@ -4,8 +4,8 @@ from typing import Any
 from uuid import UUID
 
 from chassis.api import Answer, Api
-from chassis.auth import Identity
 from chassis.idempotency import Once
+from chassis.tokens import Identity
 from order_service.errors import (
     CartAlreadyOrdered,
     CartEmpty,

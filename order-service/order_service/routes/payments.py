@@ -6,8 +6,8 @@ from uuid import UUID
 from flask import request
 
 from chassis.api import Answer, Api
-from chassis.auth import Identity
 from chassis.idempotency import Once
+from chassis.tokens import Identity
 from order_service.errors import InvalidSignature, OrderNotPayable, PaymentDeclined, PaymentInProgress
 from order_service.routes.wiring import desk
 from order_service.schemas import BegunPaymentOrderView, MethodsView, OrderView, PayIn, WebhookIn

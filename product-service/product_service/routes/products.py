@@ -3,8 +3,8 @@
 from flask import current_app, request
 
 from chassis.api import Answer, Api
-from chassis.auth import Identity
 from chassis.paging import Page
+from chassis.tokens import Identity
 from product_service.errors import InsufficientStock, SkuTaken, StaleVersion
 from product_service.etags import etag_of, versions_in
 from product_service.schemas import (

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import delete, exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
-from chassis.auth import ACCESS_SECONDS, ALGORITHM, Identity, sign_access_token
 from chassis.db import transaction
 from chassis.logs import get_logger
+from chassis.tokens import ACCESS_SECONDS, ALGORITHM, Identity, sign_access_token
 from user_service.models import SigningKey
 
 NONCE_BYTES = 12

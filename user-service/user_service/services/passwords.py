@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
 
-from chassis.auth import Identity
 from chassis.db import transaction
 from chassis.events import record
+from chassis.tokens import Identity
 from user_service import events
 from user_service.errors import InvalidMailToken, WrongPassword
 from user_service.models import User

@@ -18,8 +18,8 @@ from typing import Any
 import redis
 from uuid_utils.compat import uuid7
 
-from chassis.auth import allow_user, change_role, deny
 from chassis.cache import redis_needed
+from chassis.denied import allow_user, change_role, deny
 from chassis.errors import NotFound
 from user_service.errors import InvalidToken, TokenReused
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from chassis.auth import Identity
 from chassis.db import transaction
+from chassis.tokens import Identity
 from user_service.errors import AccountDisabled, InvalidCredentials, InvalidToken
 from user_service.models import User
 from user_service.names import fold

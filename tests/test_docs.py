@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_the_page_of_the_api_names_no_route_that_is_not_there():
     exist = {route for package in SERVICES for route in routes(package)}
     of_every_service = {"GET /health", "GET /health/live", "GET /metrics", "GET /openapi.json"}
     assert DOCUMENTED - exist - of_every_service == set()
+
+
+@pytest.mark.parametrize("package", SERVICES)
+def test_every_operation_has_an_id_of_its_own(package):
+    """Generated clients name their functions by it."""
+    ids = [
+        operation["operationId"] for item in openapi(package)["paths"].values() for operation in item.values()
+    ]
+    assert [name for name, times in Counter(ids).items() if times > 1] == []
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)

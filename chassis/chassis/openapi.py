@@ -143,7 +143,8 @@ def _told(page: Page, refs: dict[Any, Any]) -> dict[str, Any]:
         for status in page.statuses
     }
     return {
-        "operationId": "get_" + re.sub(r"\W", "_", page.path.strip("/")),
+        # With a slash at the end it is another page, under another id.
+        "operationId": "get_" + re.sub(r"\W", "_", page.path.removeprefix("/")),
         "summary": page.summary,
         "x-audience": "anyone",
         "parameters": [

@@ -11,7 +11,7 @@ api = Api("internal", prefix="/internal/v1")
 
 
 @api.get("/users/<id:user_id>", who="service", scope="users.read", answers={200: InternalUserView})
-def get_user(user_id: int) -> object:
+def show_user(user_id: int) -> object:
     """Show a user to another service."""
     return accounts.get_user(db_session(), user_id)
 
@@ -23,7 +23,7 @@ def get_user(user_id: int) -> object:
     answers={200: AddressView},
     errors=(NotFound,),
 )
-def get_address(user_id: int, address_id: int) -> object:
+def show_address(user_id: int, address_id: int) -> object:
     """Show one of a user's delivery addresses to another service."""
     return addresses.get_address(db_session(), user_id, address_id)
 

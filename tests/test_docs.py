@@ -56,6 +56,22 @@ def test_every_operation_has_an_id_of_its_own(package):
     assert [name for name, times in Counter(ids).items() if times > 1] == []
 
 
+@pytest.mark.parametrize(
+    ("package", "resources"),
+    [
+        ("user_service", ["accounts", "sessions", "profile", "addresses", "users", "keys"]),
+        ("product_service", ["products", "categories"]),
+        ("order_service", ["cart", "orders", "payments", "orders-admin"]),
+        ("notification_service", ["notifications"]),
+    ],
+)
+def test_the_page_shows_the_shop_by_resource_before_what_is_for_services_and_operators(package, resources):
+    operations = [operation for item in openapi(package)["paths"].values() for operation in item.values()]
+    shown = list(dict.fromkeys(tag for operation in operations for tag in operation.get("tags", ["default"])))
+    assert [tag for tag in shown if tag != "internal"] == [*resources, "operations"]
+    assert "internal" not in shown or shown.index("internal") == len(resources)
+
+
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
 def test_every_event_is_on_the_page_of_events_with_its_fields(event_type):
     assert f"| `{event_type}` |" in EVENTS

@@ -86,9 +86,10 @@ class Edge(Protocol):
 
 
 class Api:
-    """The routes of one service."""
+    """Routes of one resource; the page of the documents shows them under its name."""
 
     def __init__(self, name: str, prefix: str = "/api/v1") -> None:
+        self.name = name
         self.blueprint = Blueprint(name, name, url_prefix=prefix or None)
         self.prefix = prefix
         self.routes: list[Route] = []

@@ -94,7 +94,7 @@ def build_document(
     """Build the whole document of one service; `pages` are what it shows beside its API.
 
     Each operation says in `x-audience` who may call it, as its route does, and in `x-scope` what a
-    service's token must be for.
+    service's token must be for. A page shows them by tag and in this order: operators' own come last.
     """
     pairs = [(api, route) for api in apis for route in api.routes]
     models: set[tuple[type[BaseModel], str]] = {(own, "serialization") for own in (Problem, Health, Alive)}
@@ -103,11 +103,12 @@ def build_document(
         models |= {(model, "validation") for model in (route.body, route.raw_body) if model}
     ordered = sorted(models, key=lambda pair: (pair[0].__name__, pair[1]))
     refs, schemas = models_json_schema(ordered, ref_template=REF)  # type: ignore[arg-type]
-    paths = {page.path: {"get": _told(page, refs)} for page in (*_about(refs), *pages)}
+    paths: dict[str, dict[str, Any]] = {}
     for api, route in pairs:
         path, parameters = _path(api.prefix + route.path)
-        operation = _operation(route, parameters, refs, table)
+        operation = {"tags": [_tag(api, route)], **_operation(route, parameters, refs, table)}
         paths.setdefault(path, {})[route.method.lower()] = operation
+    paths |= {page.path: {"get": _told(page, refs)} for page in (*_about(refs), *pages)}
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version},
@@ -122,6 +123,11 @@ def build_document(
             },
         },
     }
+
+
+def _tag(api: Api, route: Route) -> str:
+    """Return the heading under which a page shows the route."""
+    return "internal" if route.who == "service" else api.name
 
 
 def _about(refs: dict[Any, Any]) -> list[Page]:
@@ -143,6 +149,7 @@ def _told(page: Page, refs: dict[Any, Any]) -> dict[str, Any]:
         for status in page.statuses
     }
     return {
+        "tags": ["operations"],
         # With a slash at the end it is another page, under another id.
         "operationId": "get_" + re.sub(r"\W", "_", page.path.removeprefix("/")),
         "summary": page.summary,

@@ -30,7 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = create_service(
         settings,
         db,
-        apis=[routes.api, routes.well_known, internal.api, make_history_api()],
+        apis=[*routes.APIS, internal.api, make_history_api()],
         error_table=ERROR_TABLE,
         peers={
             "order-service": Peer.of(settings.order_user_key, "addresses.read"),

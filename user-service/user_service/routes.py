@@ -52,8 +52,14 @@ from user_service.services import (
 )
 from user_service.services.tools import Tools
 
-api = Api("users")
-well_known = Api("well-known", prefix="")
+accounts_api = Api("accounts")
+sessions_api = Api("sessions")
+profile_api = Api("profile")
+addresses_api = Api("addresses")
+users_api = Api("users")
+keys_api = Api("keys", prefix="")
+
+APIS = (accounts_api, sessions_api, profile_api, addresses_api, users_api, keys_api)
 
 
 def tools() -> Tools:
@@ -67,7 +73,7 @@ def db_session() -> Any:
     return current_app.extensions["edge"].session()
 
 
-@api.post(
+@accounts_api.post(
     "/register", who="anyone", body=RegisterIn, answers={201: UserView}, errors=(UsernameTaken, EmailTaken)
 )
 def register(body: RegisterIn) -> object:
@@ -76,7 +82,7 @@ def register(body: RegisterIn) -> object:
     return accounts.register(db_session(), tools().hasher, **body.model_dump())
 
 
-@api.post(
+@sessions_api.post(
     "/login",
     who="anyone",
     body=LoginIn,
@@ -96,7 +102,7 @@ def login(body: LoginIn) -> object:
     )
 
 
-@api.post(
+@sessions_api.post(
     "/token/refresh",
     who="anyone",
     body=RefreshIn,
@@ -108,45 +114,47 @@ def refresh_token(body: RefreshIn) -> object:
     return sessions.refresh(db_session(), tools(), body.refresh_token)
 
 
-@api.post("/logout", who="user", answers={204: None})
+@sessions_api.post("/logout", who="user", answers={204: None})
 def logout(user: Identity) -> None:
     """Sign out of this session."""
     sessions.sign_out(tools(), user)
 
 
-@api.post("/password/forgot", who="anyone", body=ForgotIn, answers={202: None})
+@accounts_api.post("/password/forgot", who="anyone", body=ForgotIn, answers={202: None})
 def request_recovery(body: ForgotIn) -> None:
     """Ask for a mail with which to set a new password; the answer never tells whether one is sent."""
     tools().attempts.count_request("recover", request.remote_addr or "")
     passwords.request_recovery(db_session(), tools(), body.email)
 
 
-@api.post("/password/reset", who="anyone", body=ResetIn, answers={204: None}, errors=(InvalidMailToken,))
+@accounts_api.post(
+    "/password/reset", who="anyone", body=ResetIn, answers={204: None}, errors=(InvalidMailToken,)
+)
 def reset_password(body: ResetIn) -> None:
     """Set a new password by the token of a mail; every session ends."""
     tools().attempts.count_request("recover", request.remote_addr or "")
     passwords.reset_password(db_session(), tools(), token=body.token, new=body.new_password)
 
 
-@api.get("/sessions", who="user", answers={200: SessionList})
+@sessions_api.get("/sessions", who="user", answers={200: SessionList})
 def list_sessions(user: Identity) -> object:
     """List the devices on which one is signed in."""
     return {"items": sessions.list_sessions(tools(), user)}
 
 
-@api.delete("/sessions/<uuid:session_id>", who="user", answers={204: None}, errors=(NotFound,))
+@sessions_api.delete("/sessions/<uuid:session_id>", who="user", answers={204: None}, errors=(NotFound,))
 def end_session(session_id: UUID, user: Identity) -> None:
     """Sign out on one device."""
     sessions.end_session(tools(), user, str(session_id))
 
 
-@api.get("/profile", who="user", answers={200: UserView})
+@profile_api.get("/profile", who="user", answers={200: UserView})
 def get_profile(user: Identity) -> object:
     """Show one's own account."""
     return accounts.get_user(db_session(), user.user_id)
 
 
-@api.put(
+@profile_api.put(
     "/profile",
     who="user",
     body=ProfileIn,
@@ -159,7 +167,9 @@ def change_profile(body: ProfileIn, user: Identity) -> object:
     return profile.change_profile(db_session(), tools(), user.user_id, changes)
 
 
-@api.put("/profile/password", who="user", body=PasswordIn, answers={204: None}, errors=(WrongPassword,))
+@profile_api.put(
+    "/profile/password", who="user", body=PasswordIn, answers={204: None}, errors=(WrongPassword,)
+)
 def change_password(body: PasswordIn, user: Identity) -> None:
     """Change one's password; every other session ends."""
     passwords.change_password(
@@ -167,13 +177,13 @@ def change_password(body: PasswordIn, user: Identity) -> None:
     )
 
 
-@api.get("/profile/addresses", who="user", answers={200: AddressList})
+@addresses_api.get("/profile/addresses", who="user", answers={200: AddressList})
 def list_addresses(user: Identity) -> object:
     """List one's delivery addresses."""
     return {"items": addresses.list_addresses(db_session(), user.user_id)}
 
 
-@api.post(
+@addresses_api.post(
     "/profile/addresses",
     who="user",
     body=AddressIn,
@@ -186,13 +196,15 @@ def add_address(body: AddressIn, user: Identity) -> Answer:
     return Answer(201, address, {"Location": f"/api/v1/profile/addresses/{address.id}"})
 
 
-@api.get("/profile/addresses/<id:address_id>", who="user", answers={200: AddressView}, errors=(NotFound,))
+@addresses_api.get(
+    "/profile/addresses/<id:address_id>", who="user", answers={200: AddressView}, errors=(NotFound,)
+)
 def get_address(address_id: int, user: Identity) -> object:
     """Show one of one's delivery addresses."""
     return addresses.get_address(db_session(), user.user_id, address_id)
 
 
-@api.put(
+@addresses_api.put(
     "/profile/addresses/<id:address_id>",
     who="user",
     body=AddressIn,
@@ -205,13 +217,15 @@ def change_address(body: AddressIn, address_id: int, user: Identity) -> object:
     return addresses.change_address(db_session(), user.user_id, address_id, fields)
 
 
-@api.delete("/profile/addresses/<id:address_id>", who="user", answers={204: None}, errors=(NotFound,))
+@addresses_api.delete(
+    "/profile/addresses/<id:address_id>", who="user", answers={204: None}, errors=(NotFound,)
+)
 def remove_address(address_id: int, user: Identity) -> None:
     """Remove one of one's delivery addresses."""
     addresses.remove_address(db_session(), user.user_id, address_id)
 
 
-@api.post(
+@accounts_api.post(
     "/email/verify",
     who="anyone",
     body=VerifyEmailIn,
@@ -223,19 +237,21 @@ def verify_email(body: VerifyEmailIn) -> None:
     mail_tokens.verify_email(db_session(), body.token)
 
 
-@api.get("/users", who="admin", query=UsersQuery, answers={200: UserPage}, refusals={400: ["invalid_cursor"]})
+@users_api.get(
+    "/users", who="admin", query=UsersQuery, answers={200: UserPage}, refusals={400: ["invalid_cursor"]}
+)
 def list_users(query: UsersQuery) -> object:
     """List the users, newest first."""
     return administration.list_users(db_session(), **query.model_dump())
 
 
-@api.get("/users/<id:user_id>", who="admin", answers={200: UserView}, errors=(NotFound,))
+@users_api.get("/users/<id:user_id>", who="admin", answers={200: UserView}, errors=(NotFound,))
 def get_user(user_id: int) -> object:
     """Show one user."""
     return accounts.get_user(db_session(), user_id)
 
 
-@api.patch(
+@users_api.patch(
     "/users/<id:user_id>",
     who="admin",
     body=UserChangeIn,
@@ -248,7 +264,7 @@ def change_user(body: UserChangeIn, user_id: int) -> object:
     return administration.change_user(db_session(), tools(), user_id, **changes)
 
 
-@well_known.get("/.well-known/jwks.json", who="anyone", answers={200: JwksView})
+@keys_api.get("/.well-known/jwks.json", who="anyone", answers={200: JwksView})
 def show_keys() -> object:
     """Show the public keys of access tokens."""
     return keys.read_key_set(db_session())

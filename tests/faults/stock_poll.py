@@ -1,0 +1,34 @@
+"""A watch on the stock: whether any product ever has less than no pieces."""
+
+import time
+
+import psycopg2
+
+from tests.faults.calls import Record
+
+POLL_SECONDS = 0.05
+
+
+def poll_stock(dsn: str, record: Record) -> None:
+    """Look for a stock below zero all the time, on a connection of its own."""
+    while True:
+        try:
+            _poll_on_one_connection(dsn, record)
+        except psycopg2.Error:
+            # The database is what the blow hit; it is asked again when it is back.
+            time.sleep(0.5)
+
+
+def _poll_on_one_connection(dsn: str, record: Record) -> None:
+    connection = psycopg2.connect(dsn, connect_timeout=2, tcp_user_timeout=5000)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            while True:
+                cursor.execute("SELECT id, stock FROM products WHERE stock < 0")
+                rows = cursor.fetchall()
+                record.stock_polls += 1
+                record.negative_stock += [f"product {row[0]}: {row[1]} pieces" for row in rows]
+                time.sleep(POLL_SECONDS)
+    finally:
+        connection.close()

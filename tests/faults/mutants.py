@@ -4,26 +4,7 @@
 
 Each mutant is an exact replacement in the sources; one that no longer applies is an error, not a success.
 It runs as plain processes through the blow that has to show it, up to three times, and must break the rule
-that is named here. The control, with nothing taken out, must be green through all of these blows.
-
-Why which blow catches what:
-
-relay-confirm      The relay deletes an event from the outbox once it is written to the connection. What
-                   RabbitMQ had not stored when it was killed is gone: no consumer ever notes it (rule 5).
-stock-condition    The stock is taken without looking whether there is enough. The load orders more of the
-                   last pieces than there are, so that a poll sees less than none (rule 4), whatever is hit.
-inbox-row          Events have their effect without a note of it, so nothing would keep a second delivery
-                   from having it again. Every handled event lacks its row (rule 5), whatever is hit.
-idempotency-claim  Keys are forgotten. Nginx dies while the order service goes on: the orders in flight are
-                   placed and nobody is told; asked again with the same key each is placed again (rule 1).
-transaction-b      An order is confirmed whatever has become of its intent. The order service is paused
-                   while reservations are on their way, its worker gives these intents up and their pieces
-                   back, and the process that wakes up makes orders of them: they have no stock (rule 5).
-                   A request's deadline of 5 s comes long before an intent is swept at 60 s; for the late
-                   confirmation to be possible at all, intents are swept after 1 s here and the pause is
-                   3.2 s, in the control as in the mutant.
-unknown-is-failed  A payment without an answer is called failed. The bank has captured some of those before
-                   it dropped the reply; the buyer pays again, and the bank captures again (rule 2).
+that mutant_table.py names. The control, with nothing taken out, must be green through all of these blows.
 """
 
 import argparse
@@ -33,234 +14,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.trial import scratch_folder
 from deploy.local.venv import ready_venv
 from tests.faults.attempt import Attempt
 from tests.faults.load import Load
+from tests.faults.mutant_page import HEAD, Blown, Outcome, write_page
+from tests.faults.mutant_table import BROKER, EXPERIMENT, FRONT, LATE, MUTANTS, Change, Strike
 from tests.faults.plain_stage import start_plain_stage
 from tests.faults.run import strike
 from tests.faults.stage import NOT_COPIED, REPOSITORY
 
 TRIES = 3
 PATIENCE = 900
-HEAD = "| taken out | blow | rule that must break | broken | what the lab said |"
-BEGIN, END = "<!-- mutants: written by the run -->", "<!-- end of mutants -->"
-
-
-@dataclass(frozen=True)
-class Change:
-    """A text that occurs once in a file, and what stands there instead."""
-
-    path: str
-    old: str
-    new: str
-
-
-@dataclass(frozen=True)
-class Strike:
-    """A blow: what is hit, how, and for how many seconds."""
-
-    component: str
-    fault: str
-    seconds: float = 0.0
-
-    def __str__(self) -> str:
-        return f"{self.component}, {self.fault}" + (f" {self.seconds:g} s" if self.seconds else "")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A safeguard to take out, the blow that shows it, and the rule that must break."""
-
-    name: str
-    safeguard: str
-    strike: Strike
-    rule: int
-    changes: Sequence[Change]
-
-
-# So that a process which sleeps for less than its request's deadline can be given up meanwhile.
-EXPERIMENT = (
-    Change(
-        "order-service/order_service/services/abandoning.py",
-        "STALLED = timedelta(seconds=60)",
-        "STALLED = timedelta(seconds=1)",
-    ),
-)
-# The sweep comes every 2 s.
-LATE = Strike("order-service", "pause", 3.2)
-FRONT = Strike("nginx", "kill")
-BROKER = Strike("rabbitmq", "kill")
-
-MUTANTS = (
-    Mutant(
-        "relay-confirm",
-        "the relay's confirm",
-        BROKER,
-        5,
-        (
-            Change(
-                "chassis/chassis/outbox.py",
-                """\
-            tag = self._publisher.publish(routing_key=row.type, message_id=str(row.id), body=body)
-            self._in_flight[tag] = row
-""",
-                """\
-            self._publisher.publish(routing_key=row.type, message_id=str(row.id), body=body)
-            self._confirmed.append(row)
-            self._send_next(subject)
-""",
-            ),
-        ),
-    ),
-    Mutant(
-        "stock-condition",
-        "the conditional stock update, and the table's own check",
-        FRONT,
-        4,
-        (
-            Change(
-                "product-service/product_service/services/reservations.py",
-                "WHERE id = product_id AND status = 'active' AND stock >= quantity\n",
-                "WHERE id = product_id AND status = 'active'\n",
-            ),
-            Change(
-                "product-service/migrations/versions/0001_catalogue_and_stock.py",
-                """\
-        sa.CheckConstraint("stock >= 0", name=op.f("ck_products_stock_is_not_negative")),
-""",
-                "",
-            ),
-        ),
-    ),
-    Mutant(
-        "inbox-row",
-        "the inbox row",
-        FRONT,
-        5,
-        (
-            Change(
-                "chassis/chassis/inbox.py",
-                """\
-        if here.execute(claim.returning(InboxEntry.event_id)).first() is None:
-            return False
-""",
-                "",
-            ),
-        ),
-    ),
-    Mutant(
-        "idempotency-claim",
-        "the idempotency claim",
-        FRONT,
-        1,
-        (
-            Change(
-                "chassis/chassis/api.py",
-                """\
-            identity.user_id,
-            key,
-""",
-                """\
-            identity.user_id,
-            None,
-""",
-            ),
-        ),
-    ),
-    Mutant(
-        "transaction-b",
-        "the condition of transaction B",
-        LATE,
-        5,
-        (
-            Change(
-                "order-service/order_service/services/placing.py",
-                """\
-        if order is not None and order.status == "reserving":
-            items =\
-""",
-                """\
-        if order is not None:
-            items =\
-""",
-            ),
-            Change(
-                "order-service/order_service/models/orders.py",
-                """\
-        if self.status != "reserving":
-            raise IllegalMove(f"confirmed while {self.status}")
-""",
-                "",
-            ),
-        ),
-    ),
-    Mutant(
-        "unknown-is-failed",
-        '"unknown is not failed"',
-        FRONT,
-        2,
-        (
-            Change(
-                "order-service/order_service/services/paying.py",
-                """\
-        log.warning("payment unknown", payment_id=str(payment.id), reason=str(error))
-        return None
-""",
-                """\
-        log.warning("payment unknown", payment_id=str(payment.id), reason=str(error))
-        return Charge("failed")
-""",
-            ),
-        ),
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Blown:
-    """What one blow showed: which rules broke, and the lab's words."""
-
-    strike: str
-    broken: Sequence[int]
-    findings: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a mutant, or the control, came out of its blows."""
-
-    what: str
-    strike: str
-    rule: int | None
-    blown: Sequence[Blown]
-
-    @property
-    def broken(self) -> list[int]:
-        """Return the rules that broke in any blow."""
-        return sorted({rule for blown in self.blown for rule in blown.broken})
-
-    @property
-    def passed(self) -> bool:
-        """Tell whether it came out as it must: a mutant red by its rule, the control green."""
-        if self.rule is None:
-            return bool(self.blown) and not any(blown.findings for blown in self.blown)
-        return self.rule in self.broken
-
-    def line(self) -> str:
-        """Return its row of the table."""
-        said = next((f for blown in self.blown for f in blown.findings if self._shows(f)), "")
-        expected = "none" if self.rule is None else str(self.rule)
-        broken = ", ".join(map(str, self.broken)) or "none"
-        mark = "✓" if self.passed else "**✗**"
-        told = said.split("; ")[0].replace("|", "/")
-        return f"| {self.what} | {self.strike} | {expected} | {broken} {mark} | {told} |"
-
-    def _shows(self, finding: str) -> bool:
-        return self.rule is None or finding.startswith(f"rule {self.rule}:")
 
 
 def apply(folder: Path, changes: Sequence[Change]) -> None:
@@ -327,17 +94,6 @@ def run_all(names: Sequence[str]) -> list[Outcome]:
     for mutant in chosen:
         note(try_out(mutant.safeguard, (mutant.strike,), mutant.rule, mutant.changes))
     return outcomes
-
-
-def write_page(path: Path, outcomes: Sequence[Outcome], minutes: float) -> None:
-    """Put the table into its place of a page."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    if not after:
-        raise ValueError(f"{path} has no place for the table")
-    told = f"{time.strftime('%Y-%m-%d', time.gmtime())}, {minutes:.0f} min."
-    table = "\n".join([HEAD, "|" + " --- |" * 5, *(outcome.line() for outcome in outcomes)])
-    path.write_text(f"{before}{BEGIN}\n{told}\n\n{table}\n{END}{after}")
 
 
 def main() -> int:

@@ -4,7 +4,9 @@ import shutil
 
 import pytest
 
-from tests.faults.mutants import EXPERIMENT, MUTANTS, Blown, Change, Outcome, apply
+from tests.faults.mutant_page import Blown, Outcome
+from tests.faults.mutant_table import EXPERIMENT, MUTANTS, Change
+from tests.faults.mutants import apply
 from tests.faults.stage import REPOSITORY
 
 

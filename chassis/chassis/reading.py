@@ -1,6 +1,7 @@
 """Reading a request: its bytes, its JSON, its parameters, and what is wrong with them."""
 
 import json
+import re
 from typing import Any, TypeVar
 
 from flask import request
@@ -10,6 +11,7 @@ from chassis.errors import Refusal
 from chassis.money import NumberLiteral
 
 M = TypeVar("M", bound=BaseModel)
+_DECIMAL = re.compile(r"Decimal\('([0-9.]+)'\)")
 
 
 class Body(BaseModel):
@@ -84,10 +86,17 @@ def _validated(model: type[M], data: Any, prefix: str) -> M:
             return model.model_validate(data)
         except ValidationError as error:
             errors = [
-                {"field": prefix + field_name(e["loc"]), "message": e["msg"].removeprefix("Value error, ")}
+                {"field": prefix + field_name(e["loc"]), "message": _message(e["type"], e["msg"])}
                 for e in error.errors(include_url=False, include_input=False, include_context=False)
             ]
     raise Refusal(422, "validation_error", "The request has invalid values.", errors=errors[:100])
+
+
+def _message(kind: str, text: str) -> str:
+    """Return what pydantic says was wrong, in words for who knows JSON and not our Python."""
+    if kind == "model_type":
+        return "must be a JSON object"
+    return _DECIMAL.sub(r"\1", text.removeprefix("Value error, "))
 
 
 def field_name(location: tuple[int | str, ...]) -> str:

@@ -1,13 +1,15 @@
 """Money is exact: a string or a JSON number with at most two decimals."""
 
 from decimal import Decimal
+from typing import Annotated
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from chassis.api import View
+from chassis.errors import Refusal
 from chassis.money import MoneyIn, MoneyOut
-from chassis.reading import Body, parse_json
+from chassis.reading import Body, parse_body, parse_json
 
 
 class Priced(Body):
@@ -43,6 +45,24 @@ NO_AMOUNTS = ["-1", '"+1"', '"1,00"', '"١٢"', '"01.00"', '" 1"', '"1."', '""',
 def test_refuses_what_is_no_amount(written: str) -> None:
     with pytest.raises(ValidationError):
         Priced.model_validate(parse_json(b'{"price": %s}' % written.encode()))
+
+
+class Bounded(Body):
+    price: Annotated[MoneyIn, Field(ge=Decimal("0.01"), le=Decimal("9999999.99"))]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"price": "0.00"}', "Input should be greater than or equal to 0.01"),
+        (b'{"price": 10000000}', "Input should be less than or equal to 9999999.99"),
+        (b"[]", "must be a JSON object"),
+    ],
+)
+def test_a_refusal_speaks_of_json_and_not_of_python(body: bytes, message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        parse_body(Bounded, body)
+    assert [error["message"] for error in refused.value.members["errors"]] == [message]
 
 
 def test_shows_two_decimals_whatever_went_in() -> None:

@@ -1,19 +1,24 @@
 """The Celery worker's own parts: a consumer that declares nothing, signs of life, logs."""
 
+import logging
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from celery import Celery, bootsteps, signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
+from kombu.exceptions import KombuError
 
 from chassis.heartbeats import write_heartbeat
 from chassis.logs import configure_logs, get_logger
 from notification_service.celery_health import heartbeat_file
 from notification_service.config import Settings
+from notification_service.task_queue import QUEUE, TASK
 
 SIGN_SECONDS = 5
 RETRY_SECONDS = 1.0
@@ -49,6 +54,22 @@ class SignsOfLife(bootsteps.StartStopStep):
             log.error("heartbeat not written", reason=str(error))
 
 
+def find_trouble(message: Any) -> str | None:
+    """Say why a message is no task of `TaskQueue`'s, or return None when it is one."""
+    headers = message.headers or {}
+    if headers.get("task") != TASK or not isinstance(headers.get("id"), str):
+        return "it is no task of ours"
+    # What TaskQueue leaves empty would have Celery hold the message back, or stumble.
+    if any(headers.get(name) not in (None, [None, None]) for name in ("eta", "expires", "timelimit")):
+        return "it asks for more than a task of ours"
+    try:
+        [[notification_id], _, _] = message.decode()
+        UUID(notification_id)
+    except (KombuError, ValueError, TypeError, AttributeError, LookupError) as error:
+        return f"its body names no notification: {type(error).__name__}"
+    return None
+
+
 class Consumer(consumer.Consumer):
     """A consumer that takes tasks and does nothing else on the broker.
 
@@ -75,6 +96,29 @@ class Consumer(consumer.Consumer):
             "task_events": False,
         }
         super().__init__(*args, worker_options={**(worker_options or {}), **off}, **kwargs)
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        """Take the tasks that this service sends; every other message is a dead letter at once.
+
+        Celery's own handler drops some of them; others end the worker, which would meet them again.
+        """
+        take = super().create_task_handler(*args, **kwargs)
+
+        def on_message(message: Any) -> None:
+            if trouble := find_trouble(message):
+                self._set_aside(message, trouble)
+            else:
+                take(message)
+
+        return on_message
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Set aside what can't even be unpacked."""
+        self._set_aside(message, f"it can't be unpacked: {type(exc).__name__}")
+
+    def _set_aside(self, message: Any, reason: str) -> None:
+        log.error("message set aside", queue=QUEUE, reason=reason)
+        message.reject_log_error(logging.getLogger(__name__), self.connection_errors)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect once a second until the broker is there; Celery's own waits grow to half a minute."""

@@ -12,9 +12,11 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import orjson
+import pika
 import pytest
 from pydantic import SecretStr
 
@@ -22,7 +24,7 @@ from chassis.broker import Link, Message, Publisher
 from chassis.errors import DependencyAway
 from notification_service.models import db
 from notification_service.services import Sweep
-from notification_service.task_queue import QUEUE, TaskQueue
+from notification_service.task_queue import QUEUE, TASK, TaskQueue
 from tests.chassis.messaging.sample import Proxy
 from tests.contracts.event_schemas import examples
 
@@ -133,6 +135,11 @@ def publish(admin, event_type: str, **changes) -> dict:
         publisher.publish(routing_key=event_type, message_id=event["id"], body=orjson.dumps(event))
         assert publisher.pump(5)[0].error is None
     return event
+
+
+def purge(admin, queue: str) -> None:
+    with closing(Link(admin, "test")) as link:
+        link.ask("purge", lambda done: link.channel.queue_purge(queue, callback=done))
 
 
 def count(admin, queue: str) -> int:
@@ -265,6 +272,57 @@ class TestCelery:
         wait_for(lambda: box.rows(status="sent"))
         assert len(sink.mails) == 1
         assert celery.runs()
+
+
+JSON = "application/json"
+TASK_BODY = orjson.dumps([[str(uuid4())], {}, {}])
+POISON: list[dict[str, Any]] = [
+    {"body": b""},
+    {"body": b"{no json", "content_type": JSON},
+    {"body": b"5", "content_type": JSON},
+    {"body": b"hello", "content_type": "text/plain"},
+    {"body": b"\x80\x04", "content_type": "application/x-python-serialize"},
+    {"body": b'{"task": "notification.send"}', "content_type": JSON},
+    {"body": b"[[], {}, {}]", "headers": {"task": "another", "id": "1"}},
+    {"body": b"[[], {}, {}]", "headers": {"task": "another"}},
+    {"body": b"[[], {}, {}]", "headers": {"task": ["x"], "id": "2"}},
+    {"body": TASK_BODY, "headers": {"task": TASK}},
+    {"body": TASK_BODY, "headers": {"task": TASK, "id": "3", "eta": "2099-01-01T00:00:00Z"}},
+    {"body": TASK_BODY, "headers": {"task": TASK, "id": "4", "timelimit": 5}},
+    {"body": b"{no json", "headers": {"task": TASK, "id": "5"}},
+    {"body": TASK_BODY, "headers": {"task": TASK, "id": "11", "compression": "none that there is"}},
+    {"body": b"null", "headers": {"task": TASK, "id": "6"}},
+    {"body": b"5", "headers": {"task": TASK, "id": "7"}},
+    {"body": b"[]", "headers": {"task": TASK, "id": "8"}},
+    {"body": b"[[], {}, {}]", "headers": {"task": TASK, "id": "9"}},
+    {"body": b'[["x"], {}, {}]', "headers": {"task": TASK, "id": "10"}},
+]
+
+
+def plant(admin, *, body: bytes, content_type: str = "", headers: dict | None = None) -> None:
+    """Put a message into Celery's queue as it is."""
+    content_type = JSON if headers else content_type
+    properties = pika.BasicProperties(content_type=content_type or None, headers=headers, delivery_mode=2)
+    with closing(Link(admin, "test")) as link:
+        link.channel.basic_publish("", QUEUE, body, properties)
+        link.pump(0.2)
+
+
+@pytest.mark.usefixtures("sweeping")
+def test_what_is_no_task_is_set_aside_and_holds_up_nothing(start, broker_admin, sink, queue_mail):
+    celery = start(CELERY)
+    try:
+        for message in POISON:
+            plant(broker_admin, **message)
+        # One of a notification that is gone is a task like any other.
+        plant(broker_admin, body=TASK_BODY, headers={"task": TASK, "id": "0"})
+        queue_mail()
+        wait_for(lambda: count(broker_admin, f"{QUEUE}.dead") == len(POISON))
+        wait_for(lambda: sink.mails)
+        assert celery.runs()
+        assert events(celery).count("message set aside") == len(POISON)
+    finally:
+        purge(broker_admin, f"{QUEUE}.dead")
 
 
 class TestTaskQueue:

@@ -268,6 +268,23 @@ class TestMailServer:
         assert time.monotonic() - started < 3
         assert outcome(box)[0] == "queued"
 
+    @pytest.mark.parametrize("farewell", ["421 4.3.2 shutting down", "250 OK"])
+    def test_s_farewell_changes_nothing_about_a_mail_that_it_has_taken(
+        self, monkeypatch, mailer, app, sink, deliver, box, farewell
+    ):
+        async def quit_(server, _arg):
+            await server.push(farewell)
+
+        monkeypatch.setattr("aiosmtpd.smtp.SMTP.smtp_QUIT", quit_)
+        app.extensions["tools"] = replace(app.extensions["tools"], mailer=mailer)
+        # Its commands are looked up when it starts.
+        sink.stop()
+        sink.start()
+        deliver("user.registered")
+        box.send()
+        assert outcome(box) == ("sent", 1, None)
+        assert len(sink.mails) == 1
+
     @pytest.mark.parametrize(
         ("error", "permanent"),
         [

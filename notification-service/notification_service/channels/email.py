@@ -1,5 +1,6 @@
 """Mails by SMTP."""
 
+import contextlib
 import smtplib
 import ssl
 import time
@@ -76,6 +77,11 @@ class _Patient(smtplib.SMTP):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._ends = time.monotonic() + MAIL_SECONDS
         super().__init__(*args, **kwargs)
+
+    def __exit__(self, *args: Any) -> None:
+        # The mail's fate is decided by then: an odd answer to QUIT must not have it sent a second time.
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            super().__exit__(*args)
 
     def getreply(self) -> tuple[int, bytes]:
         left = self._ends - time.monotonic()

@@ -2,11 +2,13 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
 
 from chassis.errors import DependencyAway
+from chassis.worker import STALE_SECONDS
 from notification_service.channels.email import MAIL_SECONDS
 from notification_service.config import Settings
 from notification_service.models import db
@@ -135,6 +137,23 @@ def test_no_more_tasks_wait_than_the_window_holds(sweep, tasks, queue):
         pass
     sweep()
     assert len(tasks.sent) == dispatching.WINDOW
+
+
+def test_a_slow_broker_is_left_in_time_to_give_a_sign_of_life(tasks, queue, session, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(dispatching, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def send_slowly(*task):
+        now[0] += 1.0
+        tasks.send(*task)
+
+    sweep = Sweep(send_slowly, dispatch_seconds=60, claim_seconds=60)
+    queue(dispatching.BATCH - 1)
+    assert sweep(session) is True
+    assert now[0] < STALE_SECONDS / 3
+    while sweep(session):
+        pass
+    assert len(tasks.sent) == len(set(tasks.sent)) == dispatching.BATCH - 1
 
 
 def test_the_oldest_go_first(sweep, tasks, queue, session, box):

@@ -7,6 +7,7 @@ from flask import Flask
 from flask.cli import AppGroup
 
 from chassis.context import bind_context
+from chassis.db import database_needed
 from chassis.errors import DependencyAway
 from notification_service.models import db
 from notification_service.services.rebuilding import rebuild_people
@@ -20,7 +21,7 @@ def register_commands(app: Flask) -> None:
     def people() -> None:
         """Make the own copy of users anew; nobody is mailed, and readers never find it empty."""
         try:
-            with bind_context(request_id=None, traceparent=None):
+            with database_needed(), bind_context(request_id=None, traceparent=None):
                 done = rebuild_people(db.engine, app.extensions["tools"].users)
         except DependencyAway as error:
             click.echo(f"the {error.dependency} is away; nothing was changed", err=True)

@@ -7,6 +7,7 @@ import click
 from flask import Flask
 
 from chassis.context import bind_context
+from chassis.db import database_needed
 from chassis.errors import DependencyAway
 from order_service.models import db
 from order_service.services.desk import Desk
@@ -32,7 +33,7 @@ def register_commands(app: Flask) -> None:
         Exit status 1 on drift (with --repair on what is left), 2 when it could not be told.
         """
         try:
-            with bind_context(request_id=None, traceparent=None):
+            with database_needed(), bind_context(request_id=None, traceparent=None):
                 found = reconcile(db.session, app.extensions["desk"], settle)
                 if mends and found:
                     _repair(app.extensions["desk"], found)

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from chassis.events import Envelope
+from notification_service import create_app
 from notification_service.models import Notification, Person, db
 from notification_service.services import rebuilding
 from tests.contracts.event_schemas import examples
@@ -119,3 +120,10 @@ def test_without_the_user_service_nothing_is_changed(app, tell, rebuild, users, 
     users.fails_with = 500
     assert rebuild() == (2, "the user service is away; nothing was changed")
     assert people(app) == {1: ("wrong@example.com", 1)}
+
+
+def test_without_its_own_database_it_says_so(app):
+    settings = app.config["SETTINGS"].model_copy(update={"db_port": 1})
+    settings.__dict__.pop("database_url", None)
+    done = create_app(settings).test_cli_runner().invoke(args=["rebuild", "people"])
+    assert (done.exit_code, done.output) == (2, "the database is away; nothing was changed\n")

@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from chassis.errors import DependencyAway
+from order_service import create_app
 from order_service.services import reconciling
 from tests.order.shop import Shop
 from tests.order.test_books import PARCEL
@@ -144,6 +145,13 @@ def test_without_the_other_services_nothing_is_told(busy, call, name):
     shop, _, _ = busy
     shop.products.before[call] = lambda _: 500
     assert run(shop) == (2, [f"the {name} is away"])
+
+
+def test_without_its_own_database_nothing_is_told(own_shop):
+    settings = own_shop.app.config["SETTINGS"].model_copy(update={"db_port": 1})
+    settings.__dict__.pop("database_url", None)
+    done = create_app(settings).test_cli_runner().invoke(args=["reconcile"])
+    assert (done.exit_code, done.output) == (2, "the database is away\n")
 
 
 def test_a_mail_that_was_never_made_is_drift_unless_its_event_is_yet_to_be_sent(busy):

@@ -63,6 +63,7 @@ restore() {
     [ -n "$file" ] || die "Name a backup: make restore FILE=$KEPT/shop-….tar"
     [ -r "$file" ] || die "There is no backup $file that can be read."
     is_whole "$file" || die "$file is no whole backup of a shop."
+    echo "restoring $file, which takes about a minute"
     scripts/suite.sh up >/dev/null
     [ "$(key_of "$(fact "$file" salt)")" = "$(fact "$file" key)" ] ||
         die "KEY_ENCRYPTION_SECRET is not the one of the backed up suite, so its signing keys could not be read: set that one in .env."
@@ -113,6 +114,7 @@ halt() {
 move() {
     local wanted=${TO:-} old=$mode salt key file aside real
     case $wanted in docker | plain) ;; *) die "Name the mode: make move MODE=docker or make move MODE=plain" ;; esac
+    [ -n "$(mode_of_data)" ] || die "There is no shop here to move: make up MODE=$wanted starts a new one."
     [ "$wanted" != "$old" ] || die "The suite is in $wanted mode already."
     [ "$wanted" = plain ] || engine_answers || die "No Docker engine answers: start it first."
     scripts/suite.sh up >/dev/null

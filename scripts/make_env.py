@@ -51,7 +51,11 @@ def _value(name: str, value: str, advised: "re.Match[str] | None") -> str:
 
 def main() -> int:
     """Write the file, readable for its owner alone."""
-    target, production = ROOT / ".env", os.environ.get("APP_ENV") == "production"
+    mode = os.environ.get("APP_ENV") or "development"
+    if mode not in ("development", "production"):
+        print(f"APP_ENV is development or production, not {mode}; no .env was written.", file=sys.stderr)
+        return 1
+    target, production = ROOT / ".env", mode == "production"
     text = write_settings((ROOT / ".env.example").read_text().splitlines(), production=production)
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

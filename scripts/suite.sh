@@ -13,6 +13,8 @@ root=${SUITE_ROOT:-$PWD}
 # A container's state with its health or, when it has ended, its exit code; then its name.
 STATE='{{.State.Status}}:{{if eq .State.Status "exited"}}{{.State.ExitCode}}{{else if .State.Health}}{{.State.Health.Status}}{{end}} {{.Name}}'
 
+USAGE="Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset|backup|restore|move [PROCESS|FILE]"
+
 die() {
     echo "$*" >&2
     exit 1
@@ -132,8 +134,12 @@ restart() {
 }
 
 rolling_restart() {
+    case $1 in
+        user-service | product-service | order-service | notification-service) ;;
+        *) die "Name a service that Nginx leads to: make rolling-restart SERVICE=order-service" ;;
+    esac
     [ "$mode" = docker ] ||
-        die "Without Docker a service is one process, which nothing can stand in for: make restart SERVICE=${1:-order-service}."
+        die "Without Docker a service is one process, which nothing can stand in for: make restart SERVICE=$1."
     exec scripts/rolling_restart.sh "$1"
 }
 
@@ -178,5 +184,6 @@ case $command in
         choose_mode
         run "${@:2}"
         ;;
-    *) die "Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset|backup|restore|move [PROCESS|FILE]" ;;
+    -h | --help | help) echo "$USAGE" ;;
+    *) die "$USAGE" ;;
 esac

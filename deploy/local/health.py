@@ -9,6 +9,7 @@ from pathlib import Path
 from deploy.local import accounts
 from deploy.local.errors import SetupError
 from deploy.local.programs import Program
+from deploy.local.services import service_of
 from deploy.local.supervisor import Supervisor
 
 PATIENCE = 180
@@ -73,6 +74,9 @@ def _refuse_endless_ends(
 def _complaint(name: str, trouble: str, logs: Path) -> str:
     log = logs / name / "output.log"
     said = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    if not said:
+        own = logs / service_of(name) / "app.log"
+        return f"{name} {trouble}; see {own if own.exists() else log}"
     # The last line that is not part of a traceback's middle names the reason.
-    reason = said[-1][:500] if said else "it said nothing"
+    reason = said[-1][:500]
     return f"{name} {trouble}; its last words in {log}: {reason}"

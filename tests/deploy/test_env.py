@@ -57,6 +57,13 @@ def test_what_is_there_is_left_alone(clone: Path) -> None:
     assert "left as it is" in done.stderr
 
 
+def test_a_mode_that_there_is_none_of_is_refused(clone: Path) -> None:
+    done = make_env(clone, APP_ENV="foo")
+    told = "APP_ENV is development or production, not foo; no .env was written.\n"
+    assert (done.returncode, done.stderr) == (1, told)
+    assert not (clone / ".env").exists()
+
+
 def test_for_production_the_limits_are_on(clone: Path) -> None:
     assert make_env(clone, APP_ENV="production").returncode == 0
     made = read_values(clone / ".env")

@@ -121,9 +121,9 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def suite(clone: Path, command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+def suite(clone: Path, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
     environment = {"PATH": os.environ["PATH"], "DOCKER_HOST": "tcp://127.0.0.1:1", **variables}
-    line = [str(clone / "scripts/suite.sh"), command]
+    line = [str(clone / "scripts/suite.sh"), *command]
     return subprocess.run(line, env=environment, capture_output=True, text=True, check=False, input="")
 
 
@@ -179,8 +179,21 @@ def test_an_older_compose_is_waited_for(clone: Path) -> None:
     assert "running:unhealthy /two exited:1 /setup" in unwell.stderr
 
 
+def test_how_it_is_used_is_told_who_asks(clone: Path) -> None:
+    asked, wrong = suite(clone, "--help"), suite(clone, "fly")
+    assert (asked.returncode, wrong.returncode) == (0, 1)
+    assert asked.stdout == wrong.stderr
+    assert asked.stdout.startswith("Usage: scripts/suite.sh up|down|")
+
+
+def test_a_restart_of_what_is_no_service_is_refused(clone: Path) -> None:
+    refusal = suite(clone, "rolling-restart", "foo", MODE="plain")
+    told = "Name a service that Nginx leads to: make rolling-restart SERVICE=order-service\n"
+    assert (refusal.returncode, refusal.stderr) == (1, told)
+
+
 def test_only_containers_are_replaced_one_by_one(clone: Path) -> None:
-    refusal = suite(clone, "rolling-restart", MODE="plain")
+    refusal = suite(clone, "rolling-restart", "order-service", MODE="plain")
     assert refusal.returncode == 1
     assert "make restart SERVICE=order-service" in refusal.stderr
     assert len(refusal.stderr.splitlines()) == 1

@@ -29,6 +29,7 @@ cd "$FOLDER"
 root=$FOLDER mode=docker TO=plain
 die() { echo "$*" >&2; exit 1; }
 compose() { echo "compose $1" >>"$FOLDER/asked"; }
+mode_of_data() { echo "$MADE"; }
 . "$BACKUPS"
 move
 """
@@ -56,10 +57,10 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def move(shop: Path) -> Move:
-    """Return the command; `fails` is the step of the suite that does not succeed."""
+    """Return the command; `fails` is the step that does not succeed, `made` the mode of the data."""
 
-    def run(fails: str = "") -> "subprocess.CompletedProcess[str]":
-        where = {"PATH": os.environ["PATH"], "FOLDER": str(shop), "FAILS": fails}
+    def run(fails: str = "", made: str = "docker") -> "subprocess.CompletedProcess[str]":
+        where = {"PATH": os.environ["PATH"], "FOLDER": str(shop), "FAILS": fails, "MADE": made}
         where["BACKUPS"] = str(REPOSITORY / "scripts/backups.sh")
         return subprocess.run(
             ["bash", "-c", MOVE], env=where, capture_output=True, text=True, check=False, timeout=60
@@ -101,3 +102,10 @@ def test_where_the_other_mode_does_not_start_it_is_said_how_to_go_back(shop: Pat
     told = f"The move did not succeed. The shop is in {archive}, and as it was in {aside}:"
     assert moved.stderr.startswith(told)
     assert (aside / "postgres").is_dir()
+
+
+def test_where_nothing_was_ever_started_nothing_starts(shop: Path, move: Move):
+    moved = move(made="")
+    told = "There is no shop here to move: make up MODE=plain starts a new one.\n"
+    assert (moved.returncode, moved.stderr) == (1, told)
+    assert not (shop / "asked").exists()

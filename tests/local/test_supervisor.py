@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import accounts
+from deploy.local import accounts, health
 from deploy.local.errors import SetupError
 from deploy.local.processes import family, signal_family
 from deploy.local.programs import Program, base_environment
@@ -119,6 +119,18 @@ def test_an_unknown_program_is_named(bench: Bench) -> None:
 def test_the_configuration_is_for_its_owner_alone(bench: Bench) -> None:
     bench.launch("one", GREETING="secret")
     assert bench.supervisor.configuration.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_is_not_well_and_said_nothing_has_a_log_of_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.launch("one")
+    monkeypatch.setattr(health, "PATIENCE", 0)
+    log = bench.folder / "order-service/app.log"
+    log.parent.mkdir()
+    log.touch()
+    with pytest.raises(SetupError, match=rf"^order-service-worker is not well after 0 s; see {log}$"):
+        health.wait_until_well({"order-service-worker": lambda: False}, bench.supervisor, bench.folder)
 
 
 def state(pid: int) -> str:

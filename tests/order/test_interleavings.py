@@ -68,7 +68,7 @@ def payable(scene: Scene) -> None:
         200: {"captured", "refunded"},
         202: {"captured", "refunded", "failed", "declined"},
         402: {"failed", "declined"},
-        409: {"refunded"},
+        409: {"refunded", "failed"},
     }[told]
 
 

@@ -1,6 +1,7 @@
 """Races whose window is one call wide: the rival acts right before or after a named function."""
 
 import threading
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -115,6 +116,24 @@ class TestOneKey:
         again = buyer.pay(order["id"], key="k")
         assert (again.status_code, again.json["status"]) == (200, "paid")
         assert len(shop.captured(order["id"])) == 1
+
+    def test_a_key_resumed_after_its_order_was_cancelled_takes_no_money(
+        self, shop: Shop, buyer: Person, tea: int
+    ):
+        order = buyer.ordered((tea, 2))
+        with before(paying._charge, fail):
+            assert buyer.pay(order["id"], key="k").status_code == 503
+        buyer.do("cancel", order["id"])
+        charged: list[uuid.UUID] = []
+        with shop.provider(Hooked(shop, before_charge=charged.append)):
+            again = buyer.pay(order["id"], key="k")
+        assert refusal(again) == (409, "order_not_payable")
+        assert charged == []
+        shop.work("settle payments")
+        seen = buyer.see(order["id"])
+        assert (seen["status"], seen["payment"]["status"]) == ("cancelled", "failed")
+        assert shop.event_types(order["id"]) == ["order.created", "order.cancelled"]
+        assert buyer.pay(order["id"], key="k").headers["Idempotent-Replayed"] == "true"
 
     def test_an_order_that_failed_half_way_goes_on_with_the_last_piece_that_it_has(
         self, shop: Shop, buyer: Person

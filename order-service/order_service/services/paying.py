@@ -43,22 +43,25 @@ def pay_order(
     provider = desk.providers.find_offered(method)
     if provider is None:
         raise Invalid("method", "is no payment method of this shop")
-    payment = _begin(session, once, user_id=user_id, order_id=order_id, method=method)
-    charge = _charge(provider, payment, token) if payment.is_live else None
+    order, payment = _begin(session, once, user_id=user_id, order_id=order_id, method=method)
+    # Who goes on with a payment whose order was cancelled meanwhile takes no money that would only go back.
+    charge = _charge(provider, payment, token) if payment.is_live and order.status == "pending" else None
     return _conclude(session, once, payment, charge)
 
 
-def _begin(session: Session, once: Once, *, user_id: int, order_id: UUID, method: str) -> Payment:
+def _begin(
+    session: Session, once: Once, *, user_id: int, order_id: UUID, method: str
+) -> tuple[Order, Payment]:
     """Write the payment; who takes a request over goes on with the one that it began."""
     with transaction(session) as here:
         order = lock_order(here, order_id, user_id=user_id)
         payment_id = once.claim(here)
         if once.resumed and (begun := order.find_payment(payment_id)):
-            return begun
+            return order, begun
         order.check_payable(now())
         if order.live_payment is not None:
             raise PaymentInProgress
-        return order.begin_payment(payment_id, method, first_check_at=now() + FIRST_CHECK)
+        return order, order.begin_payment(payment_id, method, first_check_at=now() + FIRST_CHECK)
 
 
 def _charge(provider: Provider, payment: Payment, token: str | None) -> Charge | None:
@@ -93,6 +96,9 @@ def _refusal(order: Order, payment: Payment) -> DomainError | None:
     """Tell what became of the buyer's wish to pay: None while it is fulfilled or may yet be."""
     if payment.status in ("declined", "failed"):
         return PaymentDeclined()
-    if payment.is_live or (order.payment_time is not None and order.payment is payment):
+    if payment.is_live:
+        # Of a cancelled order it is stopped at the provider, or its money goes back.
+        return None if order.status == "pending" else OrderNotPayable()
+    if order.payment_time is not None and order.payment is payment:
         return None
     return OrderNotPayable()

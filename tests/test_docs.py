@@ -72,6 +72,22 @@ def test_the_page_shows_the_shop_by_resource_before_what_is_for_services_and_ope
     assert "internal" not in shown or shown.index("internal") == len(resources)
 
 
+@pytest.mark.parametrize(
+    ("package", "path", "members"),
+    [
+        ("product_service", "/api/v1/products/{product_id}/stock", {"items"}),
+        ("order_service", "/api/v1/orders", {"items", "order_id", "total_amount"}),
+        ("order_service", "/api/v1/orders/{order_id}/refund", {"left"}),
+        ("order_service", "/api/v1/orders/{order_id}/pay", set()),
+    ],
+)
+def test_the_document_says_what_a_refusal_tells_beside_its_code(package, path, members):
+    refusal = openapi(package)["paths"][path]["post"]["responses"]["409"]
+    schema = refusal["content"]["application/problem+json"]["schema"]
+    assert set(schema.get("properties", {})) == members
+    assert {"$ref": "#/components/schemas/Problem"} in schema.get("allOf", [schema])
+
+
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
 def test_every_event_is_on_the_page_of_events_with_its_fields(event_type):
     assert f"| `{event_type}` |" in EVENTS

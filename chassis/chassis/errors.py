@@ -23,11 +23,12 @@ PROBLEM_JSON = "application/problem+json"
 class DomainError(Exception):
     """A rule of the business says no.
 
-    Keyword arguments become further members of the problem document; `retry_after` says after how
-    many seconds it may say yes.
+    Keyword arguments become further members of the problem document, which `member_schemas` describes by
+    name; `retry_after` says after how many seconds it may say yes.
     """
 
     detail: ClassVar[str] = ""
+    member_schemas: ClassVar[Mapping[str, Any]] = {}
     retry_after: ClassVar[int | None] = None
 
     def __init__(self, detail: str | None = None, **members: Any) -> None:

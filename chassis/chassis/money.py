@@ -45,12 +45,12 @@ _INPUT_SCHEMA = {
     ],
     "examples": ["19.90"],
 }
-_OUTPUT_SCHEMA = {"type": "string", "pattern": r"^[0-9]+\.[0-9]{2}$", "examples": ["19.90"]}
+OUTPUT_SCHEMA: dict[str, Any] = {"type": "string", "pattern": r"^[0-9]+\.[0-9]{2}$", "examples": ["19.90"]}
 
 # In requests; add bounds with `Field(ge=…, le=…)`.
 MoneyIn = Annotated[Decimal, BeforeValidator(_parse), WithJsonSchema(_INPUT_SCHEMA)]
 # In answers and events.
-MoneyOut = Annotated[Decimal, PlainSerializer(lambda value: f"{value:.2f}"), WithJsonSchema(_OUTPUT_SCHEMA)]
+MoneyOut = Annotated[Decimal, PlainSerializer(lambda value: f"{value:.2f}"), WithJsonSchema(OUTPUT_SCHEMA)]
 
 
 def show_money(amount: Decimal) -> str:

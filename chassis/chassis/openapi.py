@@ -249,9 +249,17 @@ def _responses(route: Route, refs: dict[Any, Any], table: ErrorTable, has_path: 
         responses[str(status)] = {
             "description": ", ".join(f"`{code}`" for code in sorted(codes)),
             "headers": _headers(route, status),
-            "content": {PROBLEM_JSON: {"schema": refs[(Problem, "serialization")]}},
+            "content": {PROBLEM_JSON: {"schema": _problem(route, status, table, refs)}},
         }
     return responses
+
+
+def _problem(route: Route, status: int, table: ErrorTable, refs: dict[Any, Any]) -> dict[str, Any]:
+    """Describe the problem document, with what the route's own errors tell besides."""
+    known: dict[str, Any] = refs[(Problem, "serialization")]
+    own = (error.member_schemas for error in route.errors if table[error][0] == status)
+    members = {name: schema for schemas in own for name, schema in schemas.items()}
+    return {"allOf": [known], "properties": members} if members else known
 
 
 def _headers(route: Route, status: int) -> dict[str, Any]:

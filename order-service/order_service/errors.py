@@ -15,7 +15,10 @@ ReservationReleased               (no answer of ours) the product service gave t
 IllegalMove                       (a bug) a payment or refund was moved as it can't be
 """
 
+from typing import ClassVar
+
 from chassis.errors import DomainError, ErrorTable
+from chassis.money import OUTPUT_SCHEMA
 
 
 class CartEmpty(DomainError):
@@ -28,14 +31,29 @@ class CartFull(DomainError):
 
 class CartAlreadyOrdered(DomainError):
     detail = "This cart has been ordered already."
+    member_schemas: ClassVar = {"order_id": {"type": "string", "format": "uuid"}}
 
 
 class InsufficientStock(DomainError):
     detail = "There is too little stock."
+    member_schemas: ClassVar = {
+        "items": {
+            "type": "array",
+            "description": "What is short.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    name: {"type": "integer"} for name in ("product_id", "requested", "available")
+                },
+                "required": ["product_id", "requested", "available"],
+            },
+        }
+    }
 
 
 class PriceChanged(DomainError):
     detail = "The sum differs from the expected one."
+    member_schemas: ClassVar = {"total_amount": OUTPUT_SCHEMA}
 
 
 class OrderNotPayable(DomainError):
@@ -69,6 +87,7 @@ class OrderNotRefundable(DomainError):
 
 class RefundExceedsPayment(DomainError):
     detail = "That is more than what is left of the payment."
+    member_schemas: ClassVar = {"left": OUTPUT_SCHEMA}
 
 
 class RefundRefused(DomainError):

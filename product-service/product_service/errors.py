@@ -8,6 +8,8 @@ DomainError
 └── StaleVersion           the product has changed since the caller read it
 """
 
+from typing import ClassVar
+
 from chassis.errors import DomainError, ErrorTable
 
 
@@ -21,6 +23,19 @@ class CategoryInUse(DomainError):
 
 class InsufficientStock(DomainError):
     detail = "There is not enough in stock."
+    member_schemas: ClassVar = {
+        "items": {
+            "type": "array",
+            "description": "What is short.",
+            "items": {
+                "type": "object",
+                "properties": {
+                    name: {"type": "integer"} for name in ("product_id", "requested", "available")
+                },
+                "required": ["product_id", "requested", "available"],
+            },
+        }
+    }
 
     @classmethod
     def of(cls, *short: tuple[int, int, int]) -> "InsufficientStock":

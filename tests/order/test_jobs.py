@@ -182,6 +182,16 @@ class TestSweeping:
         own_shop.work("release reservations")
         assert len(own_shop.products.calls) == 1
 
+    def test_one_that_is_refused_for_ever_does_not_hold_up_the_others(self, own_shop: Shop):
+        orders = [self.stall(own_shop, seconds) for seconds in (90, 80, 70)]
+        own_shop.work("sweep intents")
+        own_shop.products.before["release"] = lambda order_id: 500 if order_id == orders[0] else None
+        for _ in range(4):
+            own_shop.age(60, releases="next_try_at")
+            own_shop.work("release reservations")
+        [left] = own_shop.rows("SELECT order_id FROM releases")
+        assert str(left.order_id) == orders[0]
+
     def test_many_are_swept_and_released(self, own_shop: Shop):
         for _ in range(150):
             self.stall(own_shop, 61)

@@ -1,9 +1,10 @@
 """Intents that came to nothing: whatever is or may yet be held for them is released."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
@@ -63,8 +64,17 @@ def release_reservations(session: Session, desk: Desk) -> bool:
         for release in releases:
             release.tries += 1
             release.next_try_at = now() + TRY_AGAIN
-    answered = all(release_now(session, desk, release.order_id) for release in releases)
-    return answered and len(releases) == RELEASED_AT_ONCE
+    for number, release in enumerate(releases, start=1):
+        if not release_now(session, desk, release.order_id):
+            _put_first(session, [one.order_id for one in releases[number:]])
+            return False
+    return len(releases) == RELEASED_AT_ONCE
+
+
+def _put_first(session: Session, untried: Sequence[UUID]) -> None:
+    """Have releases tried before the one that failed is again, which may fail for ever."""
+    with transaction(session) as here:
+        here.execute(update(Release).where(Release.order_id.in_(untried)).values(next_try_at=now()))
 
 
 def purge_abandoned(session: Session) -> bool:

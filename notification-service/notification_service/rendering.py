@@ -1,16 +1,18 @@
 """Texts of mails, text messages and push messages, in the recipient's language."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from notification_service.config import Settings
+from notification_service.errors import PermanentFailure
 
 FOLDER = Path(__file__).parent / "templates"
 LOCALES = ("zh-CN", "en")
@@ -26,6 +28,16 @@ class Mail:
     subject: str
     text: str
     html: str | None
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Turn what an event lacks into a `PermanentFailure`: it will lack it at every attempt."""
+    try:
+        yield
+    except (TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = one_line(f"{type(error).__name__}: {error}")
+        raise PermanentFailure(f"the message can't be written: {reason}") from error
 
 
 def show_money(amount: str, currency: str) -> str:
@@ -74,24 +86,27 @@ class Texts:
     def mail(self, template: str, locale: str, data: Mapping[str, Any], *, link: str = "") -> Mail:
         """Render a mail; `link` is where its button leads, if it has one."""
         facts = self._facts(locale, data, link)
-        layout = {**facts, **self._layout(template, locale, facts)}
-        return Mail(
-            subject=layout["subject"],
-            text=self._plain.get_template("mail.txt").render(layout),
-            html=self._html.get_template("mail.html").render(layout),
-        )
+        with _writing():
+            layout = {**facts, **self._layout(template, locale, facts)}
+            return Mail(
+                subject=layout["subject"],
+                text=self._plain.get_template("mail.txt").render(layout),
+                html=self._html.get_template("mail.html").render(layout),
+            )
 
     def sms(self, template: str, locale: str, data: Mapping[str, Any]) -> str:
         """Render a text message."""
-        return self._one(template, locale, "sms", self._facts(locale, data))
+        with _writing():
+            return self._one(template, locale, "sms", self._facts(locale, data))
 
     def push(self, template: str, locale: str, data: Mapping[str, Any]) -> tuple[str, str]:
         """Render a push message's title and body."""
         facts = self._facts(locale, data)
-        return (
-            self._one(template, locale, "push_title", facts),
-            self._one(template, locale, "push_body", facts),
-        )
+        with _writing():
+            return (
+                self._one(template, locale, "push_title", facts),
+                self._one(template, locale, "push_body", facts),
+            )
 
     def _layout(self, template: str, locale: str, facts: dict[str, Any]) -> dict[str, Any]:
         """Render the parts of a mail that mail.txt and mail.html lay out."""

@@ -87,6 +87,22 @@ class TestMail:
         assert row.status == "sent"
         assert [m.message["Message-ID"] for m in server.mails] == [f"<{row.id}@example.com>"]
 
+    @pytest.mark.parametrize("channel", ["email", "sms", "push"])
+    def test_whose_event_lacks_what_the_text_names_fails_at_once(self, deliver, box, channel):
+        deliver("order.paid")
+        with db.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE notifications SET data = data - 'total_amount', channel = :channel"),
+                {"channel": channel},
+            )
+        [*_, row] = box.rows()
+        box.send(id=row.id)
+        [row] = box.rows(id=row.id)
+        assert (row.status, row.last_error) == (
+            "failed",
+            "the message can't be written: UndefinedError: 'total_amount' is undefined",
+        )
+
     def test_is_given_up_after_a_day(self, deliver, box, sink):
         sink.refuse_data = "451 try again later"
         deliver("user.registered")

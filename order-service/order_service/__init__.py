@@ -85,7 +85,7 @@ def make_jobs(desk: Desk) -> list[Job]:
         Job("expire orders", 1, expire_orders),
         Job("settle payments", 1, partial(settle_payments, desk=desk)),
         Job("finish refunds", 1, partial(finish_refunds, desk=desk)),
-        Job("reconcile", 600, DriftWatch(desk)),
+        Job("reconcile", 60, DriftWatch(desk)),
         Job("purge idempotency keys", 10, purge_keys),
         Job("purge webhooks", 60, purge_webhooks),
         Job("purge abandoned intents", 600, purge_abandoned),

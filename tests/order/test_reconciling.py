@@ -1,11 +1,12 @@
 """Drift between the books is found; the ordinary course of things is none."""
 
+import time
 from uuid import uuid4
 
 import pytest
 
 from chassis.errors import DependencyAway
-from order_service import create_app
+from order_service import create_app, make_jobs
 from order_service.services import reconciling
 from tests.order.shop import Shop
 from tests.order.test_books import PARCEL
@@ -184,10 +185,35 @@ def test_the_worker_counts_the_drift_and_the_metric_shows_it(busy, monkeypatch):
     assert "\nreconcile_drift 1.0\n" in metric()
 
 
+def test_the_worker_looks_again_within_a_minute_while_there_is_drift_and_rests_while_there_is_none(
+    busy, monkeypatch
+):
+    shop, _, tea = busy
+    monkeypatch.setattr(reconciling.time, "sleep", lambda _: None)
+    [job] = [job for job in make_jobs(shop.desk) if job.name == "reconcile"]
+    assert job.every_seconds <= 60
+
+    def drift_after_a_run() -> dict[str, float]:
+        with shop.session() as session:
+            while job.run(session):
+                pass
+            return reconciling.last_drift(session)
+
+    shop.products.products[tea].stock += 1
+    assert drift_after_a_run() == {"": 1.0}
+    shop.products.products[tea].stock -= 1
+    assert drift_after_a_run() == {"": 0.0}
+    shop.products.products[tea].stock += 1
+    assert drift_after_a_run() == {"": 0.0}
+    began = time.monotonic()
+    monkeypatch.setattr(reconciling.time, "monotonic", lambda: began + reconciling.REST_SECONDS)
+    assert drift_after_a_run() == {"": 1.0}
+
+
 def test_the_worker_begins_anew_after_a_failure(busy):
     shop, _, _ = busy
     with shop.session() as session:
-        watch = reconciling.DriftWatch(shop.desk, settle_seconds=0)
+        watch = reconciling.DriftWatch(shop.desk, settle_seconds=0, rest_seconds=0)
         assert watch(session)
         shop.products.before["books"] = lambda _: 500
         shop.products.products[1].stock += 1

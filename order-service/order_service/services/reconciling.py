@@ -22,6 +22,7 @@ PRODUCTS_AT_ONCE = 500
 ORDERS_AT_ONCE = 5000
 EVENTS_AT_ONCE = 500
 SETTLE_SECONDS = 5.0
+REST_SECONDS = 600.0
 STATUS_NAME = "drift"
 NO_LIMIT = 2**63 - 1
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
@@ -143,14 +144,23 @@ def reconcile(session: Session, desk: Desk, settle_seconds: float) -> list[Drift
 
 
 class DriftWatch:
-    """The periodic job: one page a call, and the number in `worker_status` at the end."""
+    """The periodic job: one page a call, and the number in `worker_status` at the end.
 
-    def __init__(self, desk: Desk, settle_seconds: float = SETTLE_SECONDS) -> None:
-        self._desk, self._settle_seconds = desk, settle_seconds
+    It rests for ten minutes after a search that found nothing. What it finds may be on its way only, held up
+    by a broker or a worker that is away, so it soon looks again, and the number is not an old one for long.
+    """
+
+    def __init__(
+        self, desk: Desk, settle_seconds: float = SETTLE_SECONDS, rest_seconds: float = REST_SECONDS
+    ) -> None:
+        self._desk, self._settle_seconds, self._rest_seconds = desk, settle_seconds, rest_seconds
         self._search: Search | None = None
+        self._rests_until = float("-inf")
 
     def __call__(self, session: Session) -> bool:
         """Read a page; tell whether there is more."""
+        if self._search is None and time.monotonic() < self._rests_until:
+            return False
         search = self._search or find_drift(session, self._desk, self._settle_seconds)
         # After a failure it begins anew.
         self._search = None
@@ -158,6 +168,8 @@ class DriftWatch:
             next(search)
         except StopIteration as end:
             note_drift(session, len(end.value))
+            if not end.value:
+                self._rests_until = time.monotonic() + self._rest_seconds
             return False
         self._search = search
         return True

@@ -2,16 +2,27 @@
 
 import base64
 import json
+from dataclasses import replace
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from notification_service.channels.push import PushMessage, Target, WebPusher, is_public, public_addresses
+from notification_service.channels.push import (
+    WAIT_SECONDS,
+    PushMessage,
+    Target,
+    WebPusher,
+    is_public,
+    public_addresses,
+)
+from notification_service.config import Settings
 from notification_service.errors import PermanentFailure, TemporaryFailure
 from notification_service.models import PushKey, PushSubscription, db
-from notification_service.services import PushKeys
+from notification_service.services import PushKeys, sending
 from tests.notification.stubs import Browser
 
 SUBSCRIPTIONS = "/api/v1/notifications/push/subscriptions"
@@ -136,6 +147,39 @@ class TestMessages:
         deliver("order.paid")
         box.send(channel="push")
         assert outcome(box) == ("failed", 1, f"the push service said {status}")
+
+
+class SlowPusher:
+    """Reaches the browsers at some paths; the others' push services keep silent for as long as one may."""
+
+    def __init__(self, *good):
+        self.good, self.now, self.reached = good, 0.0, []
+
+    def send(self, _key, target, _message):
+        path = urlsplit(target.endpoint).path
+        if path not in self.good:
+            self.now += 2 * WAIT_SECONDS
+            raise TemporaryFailure("silent")
+        self.reached.append(path)
+
+
+def test_silent_push_services_keep_a_claim_no_longer_than_it_counts_and_no_browser_from_its_message(
+    app, subscribe, deliver, box, monkeypatch
+):
+    paths = [f"/{number}" for number in range(6)]
+    for path in paths:
+        subscribe(path)
+    pusher = SlowPusher(paths[-1])
+    app.extensions["tools"] = replace(app.extensions["tools"], pusher=pusher)
+    monkeypatch.setattr(sending, "time", SimpleNamespace(monotonic=lambda: pusher.now))
+    deliver("order.shipped")
+    for _ in paths:
+        before = pusher.now
+        box.send(channel="push")
+        assert pusher.now - before < Settings.model_fields["claim_seconds"].default
+        box.age(61)
+    assert pusher.reached == [paths[-1]]
+    assert outcome(box)[:2] == ("queued", 6)
 
 
 class TestSubscriptions:

@@ -1,5 +1,6 @@
 """Sending one notification: claim it, deliver it, note the outcome."""
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -25,6 +26,8 @@ from notification_service.services.subscriptions import PushKeys, forget_subscri
 # A claim that can't be made is made by the next task; an outcome that can't be noted means a second mail.
 CLAIM_PATIENCE = 30.0
 OUTCOME_PATIENCE = 300.0
+# For all browsers of a push message; with the last one's own waits less than a claim counts.
+PUSH_SECONDS = 20.0
 # The purpose of the token that a mail carries, and where its link leads.
 TOKENS = {
     "welcome": ("verification", "/verify-email?token="),
@@ -159,12 +162,19 @@ def _write_push(notification: Notification, tools: Tools) -> PushMessage:
 
 
 def _push_to_browsers(session: Session, notification: Notification, tools: Tools) -> None:
-    """Send to every browser that has not got it yet; sent means that at least one has it."""
+    """Send to every browser that has not got it yet; sent means that at least one has it.
+
+    Those that silent push services leave no time for have their turn at another attempt.
+    """
     message = _write_push(notification, tools)
     private_key = tools.push_keys.private(session)
     reached, waiting = _browsers(session, notification)
     refused: list[DeliveryError] = []
-    for subscription_id, target in waiting.items():
+    ends = time.monotonic() + PUSH_SECONDS
+    for subscription_id, target in _from_another(waiting, notification.attempts):
+        if time.monotonic() >= ends:
+            refused.append(TemporaryFailure("the push services took too long"))
+            break
         try:
             tools.pusher.send(private_key, target, message)
         except DeliveryError as error:
@@ -179,6 +189,13 @@ def _push_to_browsers(session: Session, notification: Notification, tools: Tools
             raise refusal
     if not reached:
         raise refused[0] if refused else PermanentFailure("the user has no push subscription")
+
+
+def _from_another(waiting: dict[UUID, Target], attempts: int) -> list[tuple[UUID, Target]]:
+    """Begin with another browser at every attempt, so that the same few never keep the rest waiting."""
+    browsers = list(waiting.items())
+    first = (attempts - 1) % len(browsers) if browsers else 0
+    return browsers[first:] + browsers[:first]
 
 
 def _browsers(session: Session, notification: Notification) -> tuple[int, dict[UUID, Target]]:

@@ -16,7 +16,7 @@ UNSENT = "SELECT count(*) FROM outbox"
 # What may still be under way in a service, by its database.
 UNDER_WAY = {
     "order": {
-        "payments": "SELECT count(*) FROM payments WHERE status = 'processing'",
+        "payments": "SELECT count(*) FROM payments WHERE status IN ('processing', 'requires_action')",
         "refunds": "SELECT count(*) FROM refunds WHERE status = 'processing'",
         "releases": "SELECT count(*) FROM releases",
     },
@@ -36,7 +36,7 @@ class Rest:
 
 
 def wait_for_rest(stage: Stage, until: float) -> Rest:
-    """Wait until nothing has been under way for 5 s, at most until that moment of the monotonic clock."""
+    """Wait until nothing has been under way for 5 s, which begin by that moment of the monotonic clock."""
     began = time.monotonic()
     quiet_since: float | None = None
     last = ""
@@ -44,13 +44,13 @@ def wait_for_rest(stage: Stage, until: float) -> Rest:
         left, now = find_unrest(stage), time.monotonic()
         if left:
             quiet_since, last = None, left
-        elif quiet_since is None:
+        elif quiet_since is None and now <= until:
             quiet_since = now
-        elif now - quiet_since >= QUIET_SECONDS:
+        elif quiet_since is not None and now - quiet_since >= QUIET_SECONDS:
             return Rest(True, now - began, last)
-        # Once quiet it may show that it stays so; unrest has no time beyond the end.
+        # Quiet that began in time may show that it stays so; all else has no time beyond the end.
         if now > until and quiet_since is None:
-            return Rest(False, now - began, last)
+            return Rest(False, now - began, last or "nobody looked before")
         time.sleep(POLL_SECONDS)
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.faults import bank_plans, visitor
 from tests.faults.calls import CONNECTIONS
 from tests.faults.load import Load
 
@@ -135,3 +136,10 @@ def test_keys_are_in_the_remark_and_in_the_reason(shop):
     assert all(call.key and call.body["remark"] == call.key for call in orders)
     assert all(call.key and call.body["reason"] == call.key for call in refunds)
     assert len({call.key for call in orders}) == len(orders)
+
+
+def test_buyers_pay_in_ways_that_the_bank_knows_and_are_asked_for_now_and_then():
+    assert visitor.TOKENS.keys() - {"tok_success"} <= bank_plans.TOKENS.keys()
+    assert visitor.TOKENS["tok_action"] > 0
+    # Who never ends a payment keeps the suite from its rest for ten minutes.
+    assert all(bank_plans.TOKENS[token].settles for token in visitor.TOKENS if token != "tok_success")

@@ -15,6 +15,7 @@ TOKENS = {
     "tok_success": 50,
     "tok_decline": 8,
     "tok_async": 8,
+    "tok_action": 4,
     "tok_drop_reply": 8,
     "tok_late": 4,
     "tok_twice": 5,

@@ -17,6 +17,7 @@ from tests.faults.stage import (
     COMPONENTS,
     SLOWNESS,
     Blow,
+    Ran,
     Stage,
     StageError,
     copy_repository,
@@ -27,6 +28,10 @@ LAB_PORTS = ("LAB_BANK_PORT", "LAB_MAILS_PORT", "LAB_CONTROL_PORT", "LAB_WAY_IN_
 # How the shop finds the judges.
 JUDGES = {"PAYMENT_HTTP_URL": "http://bank:8090", "SMTP_HOST": "mail-sink", "SMTP_PORT": "1025"}
 PATIENCE = 900
+BY_HAND = (
+    "The engine's processes were out of the lab's reach: kill was `docker kill`, then `docker start`,"
+    " so that the restart policy was not put to the test"
+)
 
 
 @dataclass
@@ -53,6 +58,8 @@ class ComposeStage(Stage):
         if may_kill(pid, container):
             return Blow(lambda: os.kill(pid, signal.SIGKILL), lambda: self.await_return(component))
         # The engine's processes are out of reach; it takes this for an operator's wish, and restarts nothing.
+        if BY_HAND not in self.notes:
+            self.notes.append(BY_HAND)
         return Blow(lambda: docker("kill", container), lambda: self._start(component))
 
     def _stop(self, component: str) -> Blow:
@@ -69,16 +76,22 @@ class ComposeStage(Stage):
 
     def _cut(self, component: str) -> Blow:
         container = self._containers[component]
-        name, networks = json.loads(
-            docker("inspect", "--format", "[{{json .Name}},{{json .NetworkSettings.Networks}}]", container)
-        )
+        name = docker("inspect", "--format", "{{.Name}}", container)
         # All the names that it goes by: the service's, the container's, and those that the engine made up.
-        names = {component, name.lstrip("/"), *(networks[self.project]["Aliases"] or ())}
+        names = {component, name.lstrip("/"), *self._aliases(container)}
         aliases = [word for alias in sorted(names) for word in ("--alias", alias)]
-        return Blow(
-            lambda: docker("network", "disconnect", self.project, container),
-            lambda: docker("network", "connect", *aliases, self.project, container),
-        )
+
+        def connect() -> None:
+            docker("network", "connect", *aliases, self.project, container)
+            if missing := names - self._aliases(container):
+                raise StageError(f"{component} is not back on the network as {', '.join(sorted(missing))}.")
+
+        return Blow(lambda: docker("network", "disconnect", self.project, container), connect)
+
+    def _aliases(self, container: str) -> set[str]:
+        """Return the names that the engine now resolves to a container; none when it is cut off."""
+        networks = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Networks}}", container))
+        return set(networks.get(self.project, {}).get("Aliases") or ())
 
     def _slow(self, component: str) -> Blow:
         return Blow(lambda: self._delay(component, SLOWNESS), lambda: self._delay(component, 0))
@@ -94,9 +107,11 @@ class ComposeStage(Stage):
     def lives(self) -> dict[str, str]:
         """Tell runs apart by the moment at which the engine started them."""
         containers = [self._containers[name] for name in self.components]
-        state = "{{if .State.Running}}{{.State.StartedAt}}{{end}}"
-        started = docker("inspect", "--format", state, *containers).split("\n")
-        return dict(zip(self.components, started, strict=False))
+        # The id before it, for nothing is said of one that does not run.
+        state = "{{.Id}} {{if .State.Running}}{{.State.StartedAt}}{{end}}"
+        lines = docker("inspect", "--format", state, *containers).splitlines()
+        started = {container: at for container, _, at in (line.partition(" ") for line in lines)}
+        return {name: started[container] for name, container in zip(self.components, containers, strict=True)}
 
     def versions(self) -> dict[str, str]:
         """Name the engine and Compose."""
@@ -104,6 +119,17 @@ class ComposeStage(Stage):
             "Docker Engine": docker("version", "--format", "{{.Server.Version}}"),
             "Compose": self.compose("version", "--short").strip(),
         }
+
+    def run_beside(self, service: str, *words: str) -> Ran:
+        """Run a command in the container of a service."""
+        done = subprocess.run(
+            ["docker", "exec", self._containers[service], *words],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout + (done.stderr if done.returncode else ""))
 
     def compose(self, *arguments: str) -> str:
         """Run Compose in the stage's folder."""

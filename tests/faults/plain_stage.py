@@ -16,6 +16,7 @@ from deploy.local.supervisor import Supervisor
 from tests.faults.stage import (
     COMPONENTS,
     Blow,
+    Ran,
     Stage,
     StageError,
     bank_command,
@@ -77,6 +78,11 @@ class PlainStage(Stage):
         """Name the distribution."""
         return {"Debian": Path("/etc/debian_version").read_text().strip()}
 
+    def run_beside(self, service: str, *words: str) -> Ran:
+        """Run a command with the user, folder and settings of a service."""
+        done = call_launcher(self.folder, "run", service, *words)
+        return Ran(done.returncode, done.stdout + (done.stderr if done.returncode else ""))
+
     def start_judges(self) -> None:
         """Start the bank and the mail sink, which end with the lab."""
         port = {name: int(self.env[name]) for name in LAB_PORTS}
@@ -118,10 +124,17 @@ def _send(members: list[int], number: signal.Signals) -> Callable[[], None]:
 
 
 def run_launcher(folder: Path, command: str) -> None:
-    """Run a command of the launcher as an operator's shell does."""
+    """Run a command of the launcher, which has to succeed."""
+    done = call_launcher(folder, command)
+    if done.returncode != 0:
+        raise StageError(f"{command}: {(done.stderr or done.stdout).strip()[-1500:]}")
+
+
+def call_launcher(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Call the launcher as an operator's shell does."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.local", command],
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.local", *words],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -129,8 +142,6 @@ def run_launcher(folder: Path, command: str) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    if done.returncode != 0:
-        raise StageError(f"{command}: {(done.stderr or done.stdout).strip()[-1500:]}")
 
 
 def keep_logs(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from tests.faults.afterwards import COMMAND, Reconciliation
 from tests.faults.cells import Verdict
 from tests.faults.stage import FAULTS
 
@@ -73,6 +74,12 @@ class Run:
     machine: str
     versions: Mapping[str, str] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
+    # Of the whole process: image builds, starts of stages and their ends included.
+    seconds: float = 0.0
+    # The minutes that are promised of such a run, if any are.
+    limit: int | None = None
+    reconciliations: list[Reconciliation] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def in_flight(self) -> int:
@@ -80,19 +87,27 @@ class Run:
         return sum(row.in_flight for row in self.rows)
 
     @property
+    def troubles(self) -> list[str]:
+        """Say what does not hold of the run as a whole."""
+        found = [one.finding for one in self.reconciliations if one.finding]
+        if self.limit is not None and self.seconds > self.limit * 60:
+            minutes, seconds = divmod(self.seconds, 60)
+            found.append(f"the run took {minutes:.0f} min {seconds:.0f} s, more than its {self.limit} min")
+        return found
+
+    @property
     def status(self) -> int:
         """Return the exit status: red, void (it has hit too little to prove anything), or green."""
-        if not all(row.green for row in self.rows):
+        if self.troubles or not all(row.green for row in self.rows):
             return RED
         return GREEN if self.in_flight >= FEWEST_IN_FLIGHT else VOID
 
     def summary(self) -> str:
         """Say in one line how it went."""
         red = sum(not row.green for row in self.rows)
-        minutes = sum(row.seconds for row in self.rows) / 60
         told = f"{len(self.rows)} cells, {red} red, {self.in_flight} checkouts in flight at the blows"
         void = f"; void, for that is fewer than {FEWEST_IN_FLIGHT}" if self.status == VOID else ""
-        return f"{told}, {minutes:.0f} min{void}"
+        return f"{told}, {self.seconds / 60:.0f} min from start to end{void}"
 
     def markdown(self) -> str:
         """Return the run as a section of the page."""
@@ -102,13 +117,23 @@ class Run:
             f"{self.date}, commit `{self.commit}`, {self.machine}.",
             f"{versions}.",
             f"{self.summary()}.",
+            *(f"{note}." for note in self.notes),
             "",
             head,
             "|" + " --- |" * head.count(" |"),
             *(f"| {' | '.join(row.cells())} |" for row in self.rows),
+            *self._afterwards(),
         ]
         findings = [f"- {row.component}, {row.fault}: {text}" for row in self.rows for text in row.findings]
+        findings += [f"- {text}" for text in self.troubles]
         return "\n".join([*lines, *(["", "What does not hold:", "", *findings] if findings else [])])
+
+    def _afterwards(self) -> list[str]:
+        """Tell what the suite itself says of its books."""
+        if not self.reconciliations:
+            return []
+        told = dict.fromkeys(one.verdict for one in self.reconciliations)
+        return ["", f"`{' '.join(COMMAND)}` afterwards: {'; '.join(told)}."]
 
 
 def write_page(path: Path, run: Run) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import psycopg2
 
+from tests.faults.afterwards import reconcile
 from tests.faults.attempt import Attempt
 from tests.faults.compose_stage import start_compose_stage
 from tests.faults.load import Load
@@ -42,12 +43,15 @@ class Selection:
     faults: Sequence[str]
     # Whether the longer scenarios belong to it.
     scenarios: bool
+    # Within which it has to be over, if that is promised.
+    minutes: int | None = None
     lengths: Mapping[str, float] = field(default_factory=dict)
 
 
-def run(selection: Selection) -> Run:
-    """Run the selected cells, and keep the details whatever happens."""
+def run(selection: Selection, began: float) -> Run:
+    """Run the selected cells, and keep the details whatever happens; it began at that monotonic time."""
     result = begin_run(selection.mode)
+    result.limit = selection.minutes
     try:
         for start, possible in zip(STAGES_OF[selection.mode], FAULTS_OF[selection.mode], strict=True):
             faults = [fault for fault in possible if fault in selection.faults]
@@ -59,7 +63,10 @@ def run(selection: Selection) -> Run:
                     for row in run_on(stage, selection, faults, scenarios=scenarios):
                         show(row)
                         result.rows.append(row)
+                    result.reconciliations += reconcile(stage)
+                    result.notes += [note for note in stage.notes if note not in result.notes]
     finally:
+        result.seconds = time.monotonic() - began
         write_json(STAGES / f"{selection.mode}.json", result)
     return result
 

@@ -39,6 +39,14 @@ class StageError(Exception):
     """The stage itself does not do what the lab needs."""
 
 
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended, and what it printed."""
+
+    status: int
+    output: str
+
+
 @dataclass
 class Blow:
     """One fault of one component: entering strikes, leaving heals."""
@@ -67,6 +75,8 @@ class Stage(ABC):
     folder: Path
     faults: Sequence[str]
     components: Sequence[str] = COMPONENTS
+    # What had to be done otherwise than docs/faults.md says.
+    notes: list[str] = field(default_factory=list)
     _lives: dict[str, str] = field(default_factory=dict, repr=False)
     _restarts: Counter[str] = field(default_factory=Counter, repr=False)
 
@@ -94,6 +104,10 @@ class Stage(ABC):
     @abstractmethod
     def versions(self) -> dict[str, str]:
         """Name what the suite runs on."""
+
+    @abstractmethod
+    def run_beside(self, service: str, *words: str) -> Ran:
+        """Run a command as a process of that service would run."""
 
     def begin_watch(self) -> None:
         """Count restarts from now on."""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.afterwards import Reconciliation
 from tests.faults.cells import Verdict
 from tests.faults.report import GREEN, RED, VOID, Row, Run, write_page
 
@@ -98,3 +99,51 @@ def test_a_page_without_a_place_for_the_table_stays(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no place"):
         write_page(page, run(row()))
     assert page.read_text() == "# Another page\n"
+
+
+def test_the_time_told_is_the_whole_run_s_not_the_sum_of_the_cells() -> None:
+    whole = run(row(), row())
+    whole.seconds = 43 * 60 + 10.0
+    assert whole.summary() == "2 cells, 0 red, 28 checkouts in flight at the blows, 43 min from start to end"
+
+
+def test_a_run_that_took_longer_than_promised_is_red() -> None:
+    whole = run(row(), row())
+    whole.limit, whole.seconds = 45, 45 * 60 + 1.0
+    assert whole.status == RED
+    assert "- the run took 45 min 1 s, more than its 45 min" in whole.markdown()
+    whole.seconds = 45 * 60
+    assert whole.status == GREEN
+    whole.limit, whole.seconds = None, 9999.0
+    assert whole.status == GREEN
+
+
+def test_books_that_do_not_agree_afterwards_make_a_run_red() -> None:
+    whole = run(row(), row())
+    whole.reconciliations = [
+        Reconciliation("order-service", 0, "drift 0\n"),
+        Reconciliation("order-service", 1, "order 7: no mail of order.paid\ndrift 1\n"),
+    ]
+    assert whole.status == RED
+    text = whole.markdown()
+    assert "`flask reconcile` afterwards: drift 0; drift 1." in text
+    assert "- `flask reconcile` of the order-service: order 7: no mail of order.paid; drift 1" in text
+
+
+def test_books_that_agree_afterwards_are_told_in_one_line_under_the_table() -> None:
+    whole = run(row(), row())
+    whole.reconciliations = [Reconciliation("order-service", 0, "drift 0\n")] * 2
+    assert whole.status == GREEN
+    assert whole.markdown().endswith("✓ |\n\n`flask reconcile` afterwards: drift 0.")
+
+
+def test_books_that_could_not_be_compared_are_no_proof() -> None:
+    whole = run(row(), row())
+    whole.reconciliations = [Reconciliation("order-service", 2, "the database is away\n")]
+    assert whole.status == RED
+
+
+def test_what_the_lab_had_to_do_otherwise_stands_in_the_page() -> None:
+    whole = run(row(), row())
+    whole.notes = ["by hand"]
+    assert "checkouts in flight at the blows, 0 min from start to end.\nby hand.\n" in whole.markdown()

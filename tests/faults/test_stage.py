@@ -1,12 +1,26 @@
 """What every stage counts, and what one of containers puts over the suite's own Compose file."""
 
+import json
+import signal
 from pathlib import Path
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.faults import compose_stage
+from tests.faults.afterwards import RECONCILED, reconcile
 from tests.faults.compose_override import ADDRESSES, PORTS, PROCESSES, lay_wires, make_override
-from tests.faults.stage import COMPONENTS, REPOSITORY, Blow, Stage, StageError, write_settings
+from tests.faults.compose_stage import ComposeStage
+from tests.faults.stage import (
+    COMPONENTS,
+    REPOSITORY,
+    SERVICES,
+    Blow,
+    Ran,
+    Stage,
+    StageError,
+    write_settings,
+)
 
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())["services"]
 ENV = {name: name for name in ("LAB_BANK_PORT", "LAB_MAILS_PORT", "LAB_CONTROL_PORT", "LAB_WAY_IN_PORT")}
@@ -69,6 +83,9 @@ class Rehearsal(Stage):
     def versions(self) -> dict[str, str]:
         return {}
 
+    def run_beside(self, service: str, *words: str) -> Ran:
+        return Ran(1, f"{service} {' '.join(words)}\ndrift 1\n")
+
     def close(self) -> None:
         pass
 
@@ -110,3 +127,104 @@ def test_a_stage_has_ports_and_secrets_of_its_own_and_no_limits(tmp_path: Path) 
     assert settings["SMTP_PORT"] == settings["LAB_PORT"] != settings["HTTP_PORT"] != "80"
     assert f"HTTP_PORT={settings['HTTP_PORT']}\n" in (tmp_path / ".env").read_text()
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+
+
+class Engine:
+    """A Docker engine of two containers, one of which does not run; what it is told is kept."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, ...]] = []
+        self.started = {"a" * 64: "2026-01-01T00:00:00Z", "b" * 64: ""}
+        self.aliases = ["redis", "lab-redis-1", "aaaa"]
+
+    def __call__(self, *arguments: str) -> str:
+        self.told.append(arguments)
+        if arguments[0] != "inspect":
+            return ""
+        _, _, form, *containers = arguments
+        if "Pid" in form:
+            return "4194999"
+        if "Networks" in form:
+            return json.dumps({"lab": {"Aliases": self.aliases}})
+        if "Name" in form:
+            return "/lab-redis-1"
+        shown = form.partition("{{if")[0]
+        lines = [f"{shown.replace('{{.Id}}', one)}{self.started[one]}" for one in containers]
+        return "\n".join(lines).strip()
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Put a made-up engine in the place of Docker's."""
+    made = Engine()
+    monkeypatch.setattr(compose_stage, "docker", made)
+    return made
+
+
+def in_containers() -> ComposeStage:
+    """Make a stage of that engine's two containers."""
+    stage = ComposeStage("", {}, "", "", Path(), ("kill",), ("redis", "nginx"), project="lab")
+    stage._containers = {"redis": "a" * 64, "nginx": "b" * 64}
+    return stage
+
+
+def test_a_container_that_does_not_run_takes_nobody_else_s_life(engine: Engine) -> None:
+    stage = in_containers()
+    assert stage.lives() == {"redis": "2026-01-01T00:00:00Z", "nginx": ""}
+    engine.started = dict.fromkeys(engine.started, "") | {"b" * 64: "2026-01-01T00:00:09Z"}
+    assert stage.lives() == {"redis": "", "nginx": "2026-01-01T00:00:09Z"}
+    engine.started = dict.fromkeys(engine.started, "")
+    assert stage.lives() == {"redis": "", "nginx": ""}
+
+
+def test_a_kill_that_the_restart_policy_can_not_answer_is_noted_once(engine: Engine) -> None:
+    stage = in_containers()
+    stage._kill("redis").strike()
+    stage._kill("nginx").strike()
+    assert ("kill", "a" * 64) in engine.told
+    assert stage.notes == [compose_stage.BY_HAND]
+
+
+def test_a_kill_of_the_process_itself_needs_no_note(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose_stage, "may_kill", lambda pid, container: True)
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr(compose_stage.os, "kill", lambda pid, number: killed.append((pid, number)))
+    stage = in_containers()
+    stage._kill("redis").strike()
+    assert killed == [(4194999, signal.SIGKILL)]
+    assert stage.notes == []
+
+
+def test_a_cut_is_over_only_when_all_names_are_back(engine: Engine) -> None:
+    with in_containers()._cut("redis"):
+        pass
+    assert ("network", "disconnect", "lab", "a" * 64) in engine.told
+    connected = next(words for words in engine.told if words[:2] == ("network", "connect"))
+    assert {"redis", "lab-redis-1", "aaaa"} <= set(connected)
+    with (
+        pytest.raises(StageError, match="redis is not back on the network as lab-redis-1"),
+        in_containers()._cut("redis"),
+    ):
+        engine.aliases = ["redis", "aaaa"]
+
+
+def test_a_cut_after_which_the_network_is_gone_is_told(engine: Engine) -> None:
+    with pytest.raises(StageError, match="not back on the network"), in_containers()._cut("redis"):
+        engine.aliases = []
+
+
+def test_every_service_that_has_the_command_is_reconciled() -> None:
+    have = {
+        service
+        for service in SERVICES
+        for path in (REPOSITORY / service / service.replace("-", "_")).glob("*.py")
+        if 'cli.command("reconcile")' in path.read_text()
+    }
+    assert set(RECONCILED) == have
+
+
+def test_a_stage_is_reconciled_by_the_suite_s_own_command() -> None:
+    (told,) = reconcile(Rehearsal())
+    assert (told.service, told.status) == ("order-service", 1)
+    assert told.output == "order-service flask reconcile\ndrift 1\n"
+    assert told.verdict == "drift 1"

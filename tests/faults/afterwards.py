@@ -1,0 +1,39 @@
+"""What the suite itself says of its books once everything is over."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.faults.stage import Stage
+
+COMMAND = ("flask", "reconcile")
+# The services that have this command.
+RECONCILED = ("order-service",)
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What `flask reconcile` of a service printed, and its exit status: 0 means that all agrees."""
+
+    service: str
+    status: int
+    output: str
+
+    @property
+    def verdict(self) -> str:
+        """Return its last line, which counts the drift."""
+        return (self.output.splitlines() or [f"exit status {self.status}"])[-1]
+
+    @property
+    def finding(self) -> str:
+        """Say what does not agree; nothing when all does."""
+        if self.status == 0:
+            return ""
+        told = "; ".join(self.output.splitlines()) or self.verdict
+        return f"`{' '.join(COMMAND)}` of the {self.service}: {told}"
+
+
+def reconcile(stage: Stage) -> Iterator[Reconciliation]:
+    """Have each service that can compare its books with the others', inside the stage."""
+    for service in RECONCILED:
+        done = stage.run_beside(service, *COMMAND)
+        yield Reconciliation(service, done.status, done.output)

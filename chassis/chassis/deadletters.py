@@ -11,6 +11,8 @@ from flask import Flask
 
 from chassis.broker import BrokerAway, Link, Message
 from chassis.consuming import message_key
+from chassis.db import database_needed
+from chassis.errors import DependencyAway
 from chassis.events import MalformedEvent, parse_cloudevent
 from chassis.inbox import failure_reasons
 
@@ -69,7 +71,7 @@ def register_commands(app: Flask) -> None:
         """List the dead letters of the service's queues with their reasons."""
         for name, _link, messages in _open(app, queue):
             click.echo(f"{name}: {len(messages)}")
-            reasons = failure_reasons(app.extensions["sqlalchemy"].session, name)
+            reasons = _reasons(app, name)
             for message in messages:
                 facts = describe(message, reasons)
                 since = f"{facts['dead_since']:%Y-%m-%dT%H:%M:%SZ}" if facts["dead_since"] else "-"
@@ -82,7 +84,7 @@ def register_commands(app: Flask) -> None:
     def show(queue: str | None, message_id: str) -> None:
         """Show one dead letter whole."""
         for name, _link, messages in _open(app, queue):
-            reasons = failure_reasons(app.extensions["sqlalchemy"].session, name)
+            reasons = _reasons(app, name)
             for message in _chosen(messages, message_id):
                 facts = describe(message, reasons) | {"queue": name, "headers": message.headers}
                 click.echo(orjson.dumps(facts, default=str, option=orjson.OPT_INDENT_2).decode())
@@ -103,6 +105,15 @@ def register_commands(app: Flask) -> None:
             click.echo(f"{name}: {len(chosen)} put back")
         if message_id and not done:
             sys.exit(f"No dead letter {message_id}.")
+
+
+def _reasons(app: Flask, queue: str) -> dict[str, str]:
+    try:
+        with database_needed():
+            return failure_reasons(app.extensions["sqlalchemy"].session, queue)
+    except DependencyAway:
+        # The letters are the broker's: they can be looked at without their reasons.
+        return {}
 
 
 def _chosen(messages: Sequence[Message], message_id: str | None) -> list[Message]:

@@ -1,5 +1,6 @@
 """The relay: takes events from the outbox to the broker, each at least once, in order per subject."""
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,8 @@ from sqlalchemy.orm import Session
 
 from chassis.backoff import pause
 from chassis.broker import BrokerAway, BrokerRefused, Confirm
+from chassis.db import database_needed
+from chassis.errors import DependencyAway
 from chassis.events import encode_cloudevent
 from chassis.logs import get_logger
 
@@ -232,9 +235,14 @@ def register_commands(app: Flask) -> None:
     def outbox(limit: int) -> None:
         """Show what is unsent, and why the events that keep failing do."""
         session = app.extensions["sqlalchemy"].session
-        stats = outbox_stats(session)
+        try:
+            with database_needed():
+                stats = outbox_stats(session)
+                stuck = session.execute(_STUCK, {"limit": limit, "stuck": STUCK_SECONDS}).all()
+        except DependencyAway as error:
+            sys.exit(f"the {error.dependency} is away")
         click.echo(f"unsent {stats.unsent}  lag {stats.lag_seconds:.1f} s  stuck {stats.stuck}")
-        for row in session.execute(_STUCK, {"limit": limit, "stuck": STUCK_SECONDS}):
+        for row in stuck:
             facts = f"{row.sequence}  {row.type}  {row.subject}  since {row.created_at:%Y-%m-%dT%H:%M:%SZ}"
             click.echo(f"{facts}  attempts {row.attempts}  {row.last_error}")
 

@@ -96,6 +96,14 @@ def settings(database: Database, rabbitmq_server: RabbitMQServer) -> Settings:
 
 
 @pytest.fixture
+def stranded(settings: Settings) -> Flask:
+    """The sample service while its database is away."""
+    elsewhere = settings.model_copy(update={"db_port": 1})
+    elsewhere.__dict__.pop("database_url", None)
+    return make_app(elsewhere)
+
+
+@pytest.fixture
 def broker(rabbitmq_server: RabbitMQServer, settings: Settings) -> Broker:
     broker = Broker(rabbitmq_server, settings)
     broker.empty()

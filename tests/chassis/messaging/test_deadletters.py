@@ -40,6 +40,13 @@ def flask(app):
     return run
 
 
+def test_without_the_database_the_list_lacks_only_the_reasons(broker, stranded):
+    bury(broker, document(1))
+    done = stranded.test_cli_runner().invoke(args=["dead-letters", "list"])
+    assert done.exit_code == 0
+    assert done.output.splitlines()[1].endswith("rejected")
+
+
 def event_id(body: bytes) -> str:
     return orjson.loads(body)["id"]
 

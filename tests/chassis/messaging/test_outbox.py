@@ -290,6 +290,11 @@ def test_the_command_lists_stuck_events_with_their_reason(session, app):
     assert lines[1].endswith("attempts 17  returned: 312 NO_ROUTE")
 
 
+def test_the_command_says_that_the_database_is_away(stranded):
+    done = stranded.test_cli_runner().invoke(args=["outbox"])
+    assert (done.exit_code, done.output) == (1, "the database is away\n")
+
+
 HISTORY = """
     INSERT INTO events (id, type, subject, data)
     SELECT gen_random_uuid(), 'order.paid', n::text, '{}' FROM generate_series(1, 10000) AS n

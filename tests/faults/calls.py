@@ -104,6 +104,8 @@ class Record:
     poison_in: dict[str, int] = field(default_factory=dict)
     stock_polls: int = 0
     negative_stock: list[str] = field(default_factory=list)
+    # What ended the look at the stock though the database was there.
+    poll_failures: list[str] = field(default_factory=list)
 
     def of(self, *kinds: str) -> list[Call]:
         """List the calls of these kinds."""
@@ -121,7 +123,9 @@ class Record:
     def broken(self) -> list[str]:
         """List the calls that were answered with 500, which no fault excuses."""
         tries = ((call, one) for call in list(self.calls) for one in call.tries)
-        return [f"{call.method} {call.path} {call.key}" for call, one in tries if one.status == 500]
+        return [
+            f"{call.name}: {call.method} {call.path} answered 500" for call, one in tries if one.status == 500
+        ]
 
     def write(self, path: str) -> None:
         """Write everything down, a line per call, for whoever looks into a finding."""

@@ -21,6 +21,10 @@ class Cell:
         """Tell whether something that happened then may come of this blow."""
         return self.struck <= at <= self.healed + seconds
 
+    def is_about(self, at: float, seconds: float = 10.0) -> bool:
+        """Tell whether something that happened then was under way at this blow."""
+        return self.struck - seconds <= at <= self.healed + seconds
+
 
 @dataclass(frozen=True)
 class Verdict:

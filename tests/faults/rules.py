@@ -26,15 +26,16 @@ __all__ = ["RULES", "Cell", "Judges", "Verdict", "check"]
 PATIENCE = 20.0
 SHOWN = 5
 RULES = {
-    1: "every order answered 201 is there; one key, one order",
+    1: "every order answered 201 is there; one key, one order; no money moves unasked; no answer is a 500",
     2: "captures per order ≤ 1, each for a paid order or refunded in full, to the cent",
-    3: "no order is paid without a capture",
-    4: "the books of each product agree; stock never below 0",
+    3: "no order is paid without a capture, or by money that went back",
+    4: "the books of each product agree; stock never below 0, and looked at all the time",
     5: "every event's effect exactly once; no older state over a newer",
     6: "every paid order's receipt is in the mail sink",
     7: "nothing restarted but by the lab; no dead letter but the planted ones",
 }
 
+# The rule and what is wrong, which begins with whose fault it is: `order 1: …`, whatever the numbers are.
 Finding = tuple[int, str]
 
 
@@ -46,6 +47,7 @@ class Judges:
         self._reader = Reader(stage)
         self._cells: list[Cell] = []
         self._told: set[Finding] = set()
+        self._polls = 0
 
     def check(self, cell: Cell, patience: float = PATIENCE) -> list[Verdict]:
         """Judge what a blow has left; what is wrong only while something is under way does not count."""
@@ -56,8 +58,8 @@ class Judges:
         while found and time.monotonic() < ends:
             time.sleep(1)
             evidence = self._look(ends)
-            found &= self.find(evidence)
-        new = found - self._told
+            found = _find_again(found, self.find(evidence))
+        new = (found - self._told) | set(self._check_polls())
         self._told |= found
         counts = _counts(self._record, evidence)
         return [_verdict(rule, sorted(text for r, text in new if r == rule), counts) for rule in RULES]
@@ -72,6 +74,12 @@ class Judges:
                     raise
                 time.sleep(1)
 
+    def _check_polls(self) -> Iterator[Finding]:
+        """Find that nobody has looked for a stock below zero since the check before."""
+        before, self._polls = self._polls, self._record.stock_polls
+        if self._polls <= before:
+            yield 4, f"stock poll: {self._polls} looks, none since the check before"
+
     def find(self, evidence: Evidence) -> set[Finding]:
         """Return all that is wrong, by rule."""
         rules: dict[int, Callable[[], Iterator[str]]] = {
@@ -84,6 +92,16 @@ class Judges:
             7: lambda: check_suite(self._record, evidence),
         }
         return {(rule, text) for rule, search in rules.items() for text in search()}
+
+
+def _find_again(before: set[Finding], now: set[Finding]) -> set[Finding]:
+    """Keep what is wrong with what was wrong before: its numbers may be others at each look."""
+    subjects = {(rule, _subject(text)) for rule, text in before}
+    return {(rule, text) for rule, text in now if (rule, _subject(text)) in subjects}
+
+
+def _subject(text: str) -> str:
+    return text.partition(":")[0]
 
 
 def _verdict(rule: int, wrong: list[str], counts: dict[int, str]) -> Verdict:

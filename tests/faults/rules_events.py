@@ -41,7 +41,7 @@ def _check_sources(evidence: Evidence) -> Iterator[str]:
         }
         for kind, count in expected.items():
             if seen[order.id][kind] != count:
-                yield f"order {order.id} is {order.status}: {seen[order.id][kind]} {kind}, not {count}"
+                yield f"order {order.id}: is {order.status}, {seen[order.id][kind]} {kind}, not {count}"
     for subject in seen.keys() - evidence.orders.keys():
         yield f"order {subject}: has events, but is not there"
 
@@ -52,9 +52,10 @@ def _check_inboxes(evidence: Evidence) -> Iterator[str]:
         known = {event.id for event in evidence.events.get(source, ())}
         for event in evidence.events.get(source, ()):
             if event.type in types and noted[event.id] != 1:
-                yield f"{consumer}: {event.type} {event.id} of {event.subject} noted {noted[event.id]} times"
+                times = f"noted {noted[event.id]} times by {consumer}"
+                yield f"event {event.id}: {event.type} of {event.subject}, {times}"
         for event_id in noted.keys() - known:
-            yield f"{consumer}: noted {event_id}, an event that nobody recorded"
+            yield f"event {event_id}: noted by {consumer}, an event that nobody recorded"
 
 
 def _check_notifications(record: Record, evidence: Evidence) -> Iterator[str]:
@@ -70,7 +71,7 @@ def _check_notifications(record: Record, evidence: Evidence) -> Iterator[str]:
         if mails.get(event.id, set()) != expected:
             got = " ".join(sorted(mails.get(event.id, set()))) or "nobody"
             wanted = " ".join(sorted(expected)) or "nobody"
-            yield f"{event.type} {event.id} of {event.subject}: mail to {got}, not to {wanted}"
+            yield f"event {event.id}: {event.type} of {event.subject}, mail to {got}, not to {wanted}"
 
 
 def _expected_mails(record: Record, evidence: Evidence) -> Iterator[tuple[EventRow, set[str]]]:
@@ -105,12 +106,12 @@ def _check_reservations(evidence: Evidence) -> Iterator[str]:
     for order in evidence.orders.values():
         expected, standing = RESERVATION.get(order.status), evidence.reservations.get(order.id)
         if expected is not None and standing != expected:
-            yield f"order {order.id} is {order.status}, its stock is {standing or 'not reserved'}"
+            yield f"order {order.id}: is {order.status}, its stock is {standing or 'not reserved'}"
         if order.status in HIDDEN and standing not in (None, "released"):
-            yield f"order {order.id} is {order.status}, its stock is {standing}"
+            yield f"order {order.id}: is {order.status}, its stock is {standing}"
         pieces = {product: quantity for product, (quantity, _) in order.lines.items()}
         if expected is not None and evidence.reserved.get(order.id, {}) != pieces:
-            yield f"order {order.id} has {pieces}, reserved is {evidence.reserved.get(order.id, {})}"
+            yield f"order {order.id}: has {pieces}, reserved is {evidence.reserved.get(order.id, {})}"
     for order_id, standing in evidence.reservations.items():
         taken = {p: -n for p, n in evidence.reserved.get(order_id, {}).items()}
         if moved[order_id, "order"] != Counter(taken):
@@ -120,7 +121,7 @@ def _check_reservations(evidence: Evidence) -> Iterator[str]:
             given = dict(moved[order_id, "order_cancelled"])
             yield f"order {order_id}: {given} given back to the stock, not {back}"
         if order_id not in evidence.orders and standing != "released":
-            yield f"order {order_id} is not there, its stock is {standing}"
+            yield f"order {order_id}: is not there, its stock is {standing}"
 
 
 def _check_stock_chain(evidence: Evidence) -> Iterator[str]:

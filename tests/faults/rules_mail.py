@@ -25,7 +25,7 @@ def check_mails(record: Record, evidence: Evidence, cells: Sequence[Cell]) -> It
             found = receipts.get(order.id, [])
             if not any(mail.to == to for mail in found):
                 state = order.status if order.status in PAID else f"paid and {order.status}"
-                yield f"order {order.id} is {state}, but no receipt came to {to}"
+                yield f"order {order.id}: is {state}, but no receipt came to {to}"
             if len({mail.message_id for mail in found}) > 1:
                 yield f"order {order.id}: {len(found)} receipts with different Message-IDs"
     yield from _check_notifications(evidence)
@@ -34,8 +34,17 @@ def check_mails(record: Record, evidence: Evidence, cells: Sequence[Cell]) -> It
         copies[mail.message_id].append(mail)
     for message_id, mails in copies.items():
         for mail in mails[1:]:
-            if not any(cell.covers(mail.received_at) for cell in cells if cell.blow in MAY_DOUBLE):
-                yield f"mail {message_id} to {mail.to} came {len(mails)} times"
+            if not _may_double(mails[0], mail, cells):
+                yield f"mail {message_id}: to {mail.to}, came {len(mails)} times"
+
+
+def _may_double(first: Mail, again: Mail, cells: Sequence[Cell]) -> bool:
+    """Tell whether a mail may have been sent again because its first sending was broken off."""
+    return any(
+        cell.is_about(first.received_at) and cell.covers(again.received_at)
+        for cell in cells
+        if cell.blow in MAY_DOUBLE
+    )
 
 
 def _check_notifications(evidence: Evidence) -> Iterator[str]:
@@ -44,7 +53,7 @@ def _check_notifications(evidence: Evidence) -> Iterator[str]:
     for notification in evidence.notifications:
         if notification.channel != "email" or notification.status == "suppressed":
             continue
-        name = f"notification {notification.id} to {notification.recipient}"
+        name = f"notification {notification.id}: to {notification.recipient},"
         if notification.status != "sent":
             yield f"{name} is {notification.status}"
         elif notification.id not in came:

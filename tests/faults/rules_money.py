@@ -30,9 +30,9 @@ def check_captures(record: Record, evidence: Evidence, currency: str) -> Iterato
         if back > sum(amounts):
             yield f"order {order.id}: {back} given back of {sum(amounts)}"
         elif back < sum(amounts) and not pays:
-            yield f"order {order.id} is {order.status}; of {sum(amounts)} captured {back} came back"
+            yield f"order {order.id}: is {order.status}; of {sum(amounts)} captured {back} came back"
         elif back == sum(amounts) and order.status == "paid" and pays:
-            yield f"order {order.id} is still paid, but all of its {back} came back"
+            yield f"order {order.id}: is still paid, but all of its {back} came back"
     for order_id, payments in by_order.items():
         if len(payments) > 1:
             yield f"order {order_id}: {len(payments)} captures: {' '.join(sorted(payments))}"
@@ -62,21 +62,35 @@ def _check_refunds(evidence: Evidence) -> Iterator[str]:
         elif (refund.payment_id, refund.amount) != entries[0]:
             yield f"refund {refund_id}: {entries[0][1]} given back, not {refund.amount}"
         elif refund.status != "done":
-            yield f"refund {refund_id} of order {refund.order_id}: given back, and still {refund.status}"
+            yield f"refund {refund_id}: of order {refund.order_id}, given back, and still {refund.status}"
     for refund in evidence.refunds:
         if refund.status == "done" and refund.id not in lines:
-            yield f"refund {refund.id} of order {refund.order_id}: done, but the bank gave nothing back"
+            yield f"refund {refund.id}: of order {refund.order_id}, done, but the bank gave nothing back"
 
 
 def check_paid(record: Record, evidence: Evidence) -> Iterator[str]:
-    """Find orders that are paid, or were, and no money came."""
-    captures = evidence.captures()
-    with_money = {p.order_id for p in evidence.payments.values() if p.id in captures}
+    """Find orders that are paid, or were, and no money came; or are, and none of it is there any more."""
+    taken, kept = _count_money(evidence)
     told = {event.subject for event in evidence.events.get("order", ()) if event.type == "order.paid"}
     for order in evidence.orders.values():
-        if order.id in with_money:
-            continue
-        if order.status in PAID or order.paid:
-            yield f"order {order.id} is {order.status}, but the bank captured nothing"
+        if order.id in taken:
+            # What is shipped may be refunded in full and stays so; what is only paid is cancelled then.
+            if order.status == "paid" and kept[order.id] <= 0:
+                yield f"order {order.id}: is paid, but the bank keeps nothing of the {taken[order.id]}"
+        elif order.status in PAID or order.paid:
+            yield f"order {order.id}: is {order.status}, but the bank captured nothing"
         elif order.id in told:
-            yield f"order {order.id} was announced as paid, but the bank captured nothing"
+            yield f"order {order.id}: was announced as paid, but the bank captured nothing"
+
+
+def _count_money(evidence: Evidence) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+    """Return what the bank took for each order, and what it keeps of that."""
+    given_back = evidence.given_back()
+    taken: dict[str, Decimal] = defaultdict(Decimal)
+    kept: dict[str, Decimal] = defaultdict(Decimal)
+    for payment_id, amounts in evidence.captures().items():
+        payment = evidence.payments.get(payment_id)
+        if payment is not None:
+            taken[payment.order_id] += sum(amounts)
+            kept[payment.order_id] += sum(amounts) - given_back.get(payment_id, NOTHING)
+    return taken, kept

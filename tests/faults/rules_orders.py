@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from tests.faults.calls import Call, Record
-from tests.faults.evidence import HIDDEN, Evidence, OrderRow
+from tests.faults.evidence import HIDDEN, Evidence, OrderRow, RefundRow
+from tests.faults.rules_money import PAID
 
 # In which states an order may be once such a call was answered well.
 AFTERWARDS = {
@@ -25,11 +26,14 @@ def check_orders(record: Record, evidence: Evidence) -> Iterator[str]:
     for key, call in calls.items():
         yield from _check_key(call, by_key.get(key, []), record.prices)
     for key in by_key.keys() - calls.keys():
-        yield f"{by_key[key][0].id} ordered by nobody: no call has its remark {key}"
+        yield f"order {by_key[key][0].id}: ordered by nobody, no call has its remark {key}"
     yield from _check_open(record)
+    yield from record.broken()
     yield from _check_looks(record)
     yield from _check_moves(record, evidence)
+    yield from _check_payments(record, evidence)
     yield from _check_refunds(record, evidence)
+    yield from _check_refund_rows(record, evidence)
 
 
 def _check_key(call: Call, orders: list[OrderRow], prices: Mapping[int, str]) -> Iterator[str]:
@@ -65,7 +69,7 @@ def _check_open(record: Record) -> Iterator[str]:
 def _check_looks(record: Record) -> Iterator[str]:
     for call in record.of("look"):
         if call.status == 404:
-            yield f"order {call.facts['order_id']} was answered 201 and then 404 ({call.name})"
+            yield f"order {call.facts['order_id']}: was answered 201 and then 404 ({call.name})"
 
 
 def _check_moves(record: Record, evidence: Evidence) -> Iterator[str]:
@@ -80,6 +84,20 @@ def _check_moves(record: Record, evidence: Evidence) -> Iterator[str]:
         order = evidence.orders.get(call.facts["order_id"])
         if call.status == 200 and order is not None and not order.paid:
             yield f"order {order.id}: pay {call.key} was answered 200, but it was never paid"
+
+
+def _check_payments(record: Record, evidence: Evidence) -> Iterator[str]:
+    """Find money that was taken from buyers who did not pay, or were refused."""
+    paid = {
+        (call.facts["order_id"], call.user_id)
+        for call in record.of("pay")
+        if call.outcome == "ok" or call.was_unknown
+    }
+    for payment_id in evidence.captures():
+        payment = evidence.payments.get(payment_id)
+        order = evidence.orders.get(payment.order_id) if payment else None
+        if order is not None and (order.id, order.user_id) not in paid:
+            yield f"order {order.id}: payment {payment_id} was captured, but nobody paid"
 
 
 def _check_refunds(record: Record, evidence: Evidence) -> Iterator[str]:
@@ -101,3 +119,42 @@ def _check_refunds(record: Record, evidence: Evidence) -> Iterator[str]:
             yield f"{call.name}: answered 200, but the bank knows no refund {ids[0]}"
         if call.outcome == "failed" and ids and call.key not in refused:
             yield f"{call.name}: refused with {call.status} {call.code}, yet refund {ids[0]} is there"
+
+
+def _check_refund_rows(record: Record, evidence: Evidence) -> Iterator[str]:
+    """Compare each refund with what was asked for."""
+    calls = {call.key: call for call in record.of("refund")}
+    for refund in evidence.refunds:
+        payment, call = evidence.payments.get(refund.payment_id), calls.get(refund.reason)
+        if payment is None or payment.order_id != refund.order_id:
+            whose = payment.order_id if payment else "nobody"
+            yield f"refund {refund.id}: of order {refund.order_id}, by a payment of {whose}"
+        if call is None:
+            yield from _check_unasked(refund, evidence)
+            continue
+        if call.facts["order_id"] != refund.order_id:
+            yield f"refund {refund.id}: of order {refund.order_id}, asked for of {call.facts['order_id']}"
+        wanted = _wanted(call, refund, evidence)
+        if refund.amount != wanted:
+            yield f"refund {refund.id}: {refund.amount} given back, not the {wanted} of {call.name}"
+
+
+def _check_unasked(refund: RefundRow, evidence: Evidence) -> Iterator[str]:
+    """Find money that went back by itself though its order stands; that of a cancelled one has to."""
+    order = evidence.orders.get(refund.order_id)
+    # Money that came late goes back by itself too, but of an order that stands it would be a second capture.
+    if order is not None and order.status in PAID:
+        yield f"refund {refund.id}: of order {order.id}, {order.status}, which nobody asked for"
+
+
+def _wanted(call: Call, refund: RefundRow, evidence: Evidence) -> Decimal:
+    """Tell how much a call asked for: without an amount all that others leave of the payment."""
+    if call.facts.get("amount") is not None:
+        return Decimal(call.facts["amount"])
+    others = (
+        other.amount
+        for other in evidence.refunds
+        if other.payment_id == refund.payment_id and other.id != refund.id and other.status != "refused"
+    )
+    payment = evidence.payments.get(refund.payment_id)
+    return (payment.amount if payment else Decimal(0)) - sum(others, Decimal(0))

@@ -10,7 +10,8 @@ from tests.faults.rules_money import PAID
 
 def check_stock(record: Record, evidence: Evidence) -> Iterator[str]:
     """Find products whose stock is not what was delivered and returned less what is held and sold."""
-    yield from dict.fromkeys(f"below zero: {seen}" for seen in list(record.negative_stock))
+    yield from dict.fromkeys(f"{seen}, below zero" for seen in list(record.negative_stock))
+    yield from dict.fromkeys(f"stock poll: {failure}" for failure in list(record.poll_failures))
     held, sold = _count_pieces(evidence)
     moved: Counter[int] = Counter()
     others: dict[tuple[int, str], int] = defaultdict(int)

@@ -10,12 +10,14 @@ def check_suite(record: Record, evidence: Evidence) -> Iterator[str]:
     """Find processes that ended by themselves, and messages that were given up."""
     for component, count in evidence.restarts.items():
         if count:
-            yield f"{component} was restarted {count} times by something other than the lab"
+            yield f"component {component}: restarted {count} times by something other than the lab"
     for message_id in sorted(evidence.dead_ids - record.poison):
-        yield f"message {message_id} was given up"
+        yield f"message {message_id}: was given up"
     for message_id in sorted(record.poison - evidence.dead_ids):
-        yield f"the planted {message_id} was not set aside"
-    for queue, count in evidence.dead.items():
-        expected = record.poison_in.get(queue.removesuffix(".dead"), 0)
+        yield f"message {message_id}: planted, and not set aside"
+    planted = {f"{queue}.dead": count for queue, count in record.poison_in.items()}
+    # A queue that is not there any more has lost what was in it.
+    for queue in sorted(planted.keys() | evidence.dead.keys()):
+        count, expected = evidence.dead.get(queue, 0), planted.get(queue, 0)
         if count != expected:
-            yield f"{queue}: {count} dead letters, not the {expected} that were planted"
+            yield f"queue {queue}: {count} dead letters, not the {expected} that were planted"

@@ -7,6 +7,7 @@ import psycopg2
 from tests.faults.calls import Record
 
 POLL_SECONDS = 0.05
+PAUSE_SECONDS = 0.5
 
 
 def poll_stock(dsn: str, record: Record) -> None:
@@ -16,7 +17,10 @@ def poll_stock(dsn: str, record: Record) -> None:
             _poll_on_one_connection(dsn, record)
         except psycopg2.Error:
             # The database is what the blow hit; it is asked again when it is back.
-            time.sleep(0.5)
+            time.sleep(PAUSE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - a look that ended unseen would find nothing wrong
+            record.poll_failures.append(f"{type(error).__name__}: {error}")
+            time.sleep(PAUSE_SECONDS)
 
 
 def _poll_on_one_connection(dsn: str, record: Record) -> None:

@@ -1,9 +1,11 @@
 """Each rule finds what it is there to find, and nothing in books that agree."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import psycopg2
 import pytest
 
 from tests.faults.calls import Call, Person, Record, Try
@@ -20,10 +22,14 @@ from tests.faults.evidence import (
     UserRow,
 )
 from tests.faults.rules import Judges
+from tests.faults.stock_poll import poll_stock
 
 BUYER = 7
 PRODUCT = 3
 STRUCK = Cell("nginx", "pause", 100.0, 120.0)
+SENDER_KILLED = Cell("notification-celery", "kill", 100.0, 120.0)
+# Which thing a finding is about, whatever it says of it.
+SUBJECT = re.compile(r"[a-z]+ \S+: ")
 # The ids of one order that was paid and stays so, one refunded in full, one that waits, one given up.
 PAID, BACK, OPEN, GONE = (f"0000000{n}-0000-7000-8000-000000000000" for n in range(1, 5))
 
@@ -43,10 +49,12 @@ def receipt(order):
     return f"Order: {order}\nPayment: {payment_of(order)}"
 
 
-def send_again(world, order, *, at, message_id=None):
-    """Send an order's receipt again."""
-    [mail] = [mail for mail in world.evidence.mails if mail.text == receipt(order)]
-    world.evidence.mails.append(mail._replace(received_at=at, message_id=message_id or mail.message_id))
+def send_again(world, order, *, first=99.5, at, message_id=None):
+    """Send an order's receipt again; the first one came then."""
+    mails = world.evidence.mails
+    [place] = [number for number, mail in enumerate(mails) if mail.text == receipt(order)]
+    mails[place] = mails[place]._replace(received_at=first)
+    mails.append(mails[place]._replace(received_at=at, message_id=message_id or mails[place].message_id))
 
 
 @dataclass
@@ -112,10 +120,10 @@ class World:
             self.tell("order", "order.cancelled", order)
             self.move(quantity, "order_cancelled", order)
 
-    def refund(self, order, amount):
+    def refund(self, order, amount, *, reason="why"):
         """Add a refund that is done."""
         self.evidence.refunds.append(
-            RefundRow(refund_of(order), payment_of(order), order, Decimal(amount), "done", "why")
+            RefundRow(refund_of(order), payment_of(order), order, Decimal(amount), "done", reason)
         )
         self.bank("refund", payment_of(order), amount, refund_id=refund_of(order))
         self.tell("order", "order.refunded", order)
@@ -232,7 +240,59 @@ def forget_payment(world):
 
 def forget_refund(world):
     """Answer a refund well, and make none."""
-    world.call("refund", key="why not", order_id=PAID)
+    world.call("refund", key="why-not", order_id=PAID)
+
+
+def break_inside(world):
+    """Answer a call with 500, and well when it is sent again."""
+    world.call("browse", "unknown", 500).tries.append(Try(3.0, 4.0, "ok", 200))
+
+
+def take_unasked_money(world):
+    """Take the money of an order whose buyer never asked to pay."""
+    world.record.calls[:] = [call for call in world.record.calls if call.kind != "pay"]
+
+
+def take_refused_money(world):
+    """Take the money of an order whose buyer was refused."""
+    for call in world.record.of("pay"):
+        call.tries[:] = [Try(1.0, 2.0, "failed", 402, "payment_declined")]
+
+
+def take_money_at_others_word(world):
+    """Take the money of an order at somebody else's word."""
+    for call in world.record.of("pay"):
+        call.user_id = BUYER + 1
+
+
+def refund_other_amount(world):
+    """Give back another amount than asked for."""
+    world.call("refund", key="part", order_id=PAID, amount="6.60")
+    world.refund(PAID, "6.61", reason="part")
+
+
+def refund_less_than_all(world):
+    """Give back a part where all that is left was asked for."""
+    world.call("refund", key="all", order_id=PAID, amount=None)
+    world.refund(PAID, "6.60", reason="all")
+
+
+def refund_other_order(world):
+    """Give an order's money back where another's was asked for."""
+    world.call("refund", key="part", order_id=BACK, amount="6.60")
+    world.refund(PAID, "6.60", reason="part")
+
+
+def refund_other_payment(world):
+    """Give money back of another order's payment."""
+    world.call("refund", key="part", order_id=OPEN, amount="6.60")
+    world.refund(PAID, "6.60", reason="part")
+    world.evidence.refunds[-1] = world.evidence.refunds[-1]._replace(order_id=OPEN)
+
+
+def refund_unasked(world):
+    """Give money of a paid order back that nobody asked for."""
+    world.refund(PAID, "6.60", reason="late_payment")
 
 
 def double_refund_of_key(world):
@@ -301,6 +361,13 @@ def pay_without_capture(world):
     world.evidence.ledger.pop(0)
 
 
+def stay_paid_by_money_called_late(world):
+    """Leave an order paid whose only money is called late and went back."""
+    payment = payment_of(PAID)
+    world.evidence.payments[payment] = world.evidence.payments[payment]._replace(late=True)
+    world.refund(PAID, "19.80", reason="late_payment")
+
+
 def announce_unpaid(world):
     """Tell of a payment that never was."""
     world.tell("order", "order.paid", OPEN)
@@ -309,6 +376,11 @@ def announce_unpaid(world):
 def sell_below_zero(world):
     """See a stock below zero once."""
     world.record.negative_stock.append("product 3: -1 pieces")
+
+
+def stop_polling(world):
+    """Have the look at the stock end by what is no fault of the database."""
+    world.record.poll_failures.append("ValueError: broken")
 
 
 def lose_a_piece(world):
@@ -427,7 +499,7 @@ def send_receipt_to_other(world):
 def send_other_receipt_too(world):
     """Send a second receipt that can't be told to be the same one."""
     send_again(world, PAID, at=110.0, message_id="n99@example.com")
-    world.cell = Cell("notification-celery", "kill", 100.0, 120.0)
+    world.cell = SENDER_KILLED
 
 
 def send_receipt_again(world):
@@ -437,8 +509,20 @@ def send_receipt_again(world):
 
 def send_receipt_again_much_later(world):
     """Send a receipt again long after the worker died."""
-    world.cell = Cell("notification-celery", "kill", 100.0, 120.0)
+    world.cell = SENDER_KILLED
     send_again(world, PAID, at=300.0)
+
+
+def send_older_receipt_again(world):
+    """Send a receipt again when the worker dies that was sent and noted long before."""
+    world.cell = SENDER_KILLED
+    send_again(world, PAID, first=80.0, at=110.0)
+
+
+def send_newer_receipt_twice(world):
+    """Send a receipt twice that was first sent when the worker was long back."""
+    world.cell = SENDER_KILLED
+    send_again(world, PAID, first=140.0, at=141.0)
 
 
 def give_up_mail(world):
@@ -471,6 +555,11 @@ def swallow_poison(world):
     world.evidence.dead_ids, world.evidence.dead = set(), {"order.events.dead": 0}
 
 
+def lose_dead_letter_queue(world):
+    """Lose a queue of dead letters with the poison in it."""
+    del world.evidence.dead["order.events.dead"]
+
+
 BROKEN = [
     (lose_order, 1, "answered 201, but order"),
     (double_order, 1, "2 orders of one key"),
@@ -483,6 +572,15 @@ BROKEN = [
     (forget_cancel, 1, "cancel was answered 200, but it is pending"),
     (forget_payment, 1, "but it was never paid"),
     (forget_refund, 1, "but there is no refund"),
+    (break_inside, 1, "answered 500"),
+    (take_unasked_money, 1, "captured, but nobody paid"),
+    (take_refused_money, 1, "captured, but nobody paid"),
+    (take_money_at_others_word, 1, "captured, but nobody paid"),
+    (refund_other_amount, 1, "6.61 given back, not the 6.60"),
+    (refund_less_than_all, 1, "6.60 given back, not the 19.80"),
+    (refund_other_order, 1, f"of order {PAID}, asked for of {BACK}"),
+    (refund_other_payment, 1, f"of order {OPEN}, by a payment of {PAID}"),
+    (refund_unasked, 1, "which nobody asked for"),
     (double_refund_of_key, 1, "2 refunds of one key"),
     (capture_twice, 2, "2 captures"),
     (capture_second_payment, 2, "2 captures"),
@@ -495,8 +593,10 @@ BROKEN = [
     (invent_refund, 2, "done, but the bank gave nothing back"),
     (stay_paid_after_full_refund, 2, "still paid"),
     (pay_without_capture, 3, "the bank captured nothing"),
+    (stay_paid_by_money_called_late, 3, "the bank keeps nothing of the 19.80"),
     (announce_unpaid, 3, "announced as paid"),
     (sell_below_zero, 4, "below zero"),
+    (stop_polling, 4, "broken"),
     (lose_a_piece, 4, "its ledger adds up to"),
     (sell_and_keep, 4, "1 held"),
     (book_delivery_twice, 4, "10 pieces booked as delivery 1, not 5 to 5"),
@@ -521,12 +621,15 @@ BROKEN = [
     (send_other_receipt_too, 6, "different Message-IDs"),
     (send_receipt_again, 6, "came 2 times"),
     (send_receipt_again_much_later, 6, "came 2 times"),
-    (give_up_mail, 6, "n0 to buyer@example.com is failed"),
-    (lose_mail, 6, "n0 to buyer@example.com is noted as sent, and did not come"),
+    (send_older_receipt_again, 6, "came 2 times"),
+    (send_newer_receipt_twice, 6, "came 2 times"),
+    (give_up_mail, 6, "n0: to buyer@example.com, is failed"),
+    (lose_mail, 6, "n0: to buyer@example.com, is noted as sent, and did not come"),
     (restart_by_itself, 7, "restarted 1 times"),
-    (give_up_message, 7, "order-1 was given up"),
+    (give_up_message, 7, "order-1: was given up"),
     (fill_dead_letters, 7, "1 dead letters, not the 0"),
-    (swallow_poison, 7, "was not set aside"),
+    (swallow_poison, 7, "not set aside"),
+    (lose_dead_letter_queue, 7, "order.events.dead: 0 dead letters, not the 1"),
 ]
 
 
@@ -541,11 +644,32 @@ def test_a_rule_that_is_broken_is_red(world, break_, rule, words):
     break_(world)
     found = world.found()
     assert any(number == rule and words in text for number, text in found), found
+    assert [text for _, text in found if not SUBJECT.match(text)] == []
 
 
 def test_a_mail_may_come_twice_where_the_sender_was_killed(world):
-    world.cell = Cell("notification-celery", "kill", 100.0, 120.0)
+    world.cell = SENDER_KILLED
     send_again(world, PAID, at=130.0)
+    assert world.found() == set()
+
+
+def test_money_may_be_taken_at_a_call_that_was_refused_after_it_was_not_answered(world):
+    for call in world.record.of("pay"):
+        call.tries[:] = [Try(1.0, 2.0, "unknown", 503), Try(3.0, 4.0, "failed", 409, "order_not_payable")]
+    assert world.found() == set()
+
+
+def test_money_may_go_back_as_asked_for(world):
+    world.call("refund", key="part", order_id=PAID, amount="6.60")
+    world.refund(PAID, "6.60", reason="part")
+    world.call("refund", key="why", order_id=BACK, amount=None)
+    assert world.found() == set()
+
+
+def test_late_money_of_a_cancelled_order_may_go_back_by_itself(world):
+    payment = payment_of(BACK)
+    world.evidence.payments[payment] = world.evidence.payments[payment]._replace(late=True)
+    world.evidence.refunds[0] = world.evidence.refunds[0]._replace(reason="late_payment")
     assert world.found() == set()
 
 
@@ -572,7 +696,7 @@ def judges_of(record, *looks):
     """Make judges who see these looks."""
     judges = Judges.__new__(Judges)
     judges._record, judges._currency, judges._cells = record, "CNY", []
-    judges._reader, judges._told = Shifting(*looks), set()
+    judges._reader, judges._told, judges._polls = Shifting(*looks), set(), 0
     return judges
 
 
@@ -582,13 +706,55 @@ def red(verdicts):
 
 
 def test_what_is_wrong_for_a_moment_only_does_not_count(world):
+    world.record.stock_polls = 1
     wrong = Evidence(**vars(world.evidence))
     wrong.restarts = {"nginx": 1}
     assert red(judges_of(world.record, wrong, world.evidence).check(STRUCK, patience=5)) == []
 
 
+def test_what_is_wrong_in_another_way_at_each_look_counts(world):
+    world.record.stock_polls = 1
+    looks = [Evidence(**vars(world.evidence)) for _ in range(2)]
+    for look, restarts in zip(looks, (1, 2), strict=True):
+        look.restarts = {"nginx": restarts}
+    assert red(judges_of(world.record, *looks).check(STRUCK, patience=0.5)) == [7]
+
+
+def test_what_is_wrong_with_one_thing_and_then_with_another_does_not_count(world):
+    world.record.stock_polls = 1
+    looks = [Evidence(**vars(world.evidence)) for _ in range(2)]
+    for look, component in zip(looks, ("nginx", "redis"), strict=True):
+        look.restarts = {component: 1}
+    assert red(judges_of(world.record, *looks).check(STRUCK, patience=0.5)) == []
+
+
 def test_what_stays_wrong_is_told_once(world):
     world.evidence.restarts = {"nginx": 1}
     judges = judges_of(world.record, world.evidence)
+    world.record.stock_polls = 1
     assert red(judges.check(STRUCK, patience=0)) == [7]
+    world.record.stock_polls = 2
     assert red(judges.check(STRUCK, patience=0)) == []
+
+
+def test_each_check_at_which_the_stock_was_not_looked_at_again_is_red(world):
+    judges = judges_of(world.record, world.evidence)
+    assert red(judges.check(STRUCK, patience=0)) == [4]
+    world.record.stock_polls = 5
+    assert red(judges.check(STRUCK, patience=0)) == []
+    assert red(judges.check(STRUCK, patience=0)) == [4]
+    assert red(judges.check(STRUCK, patience=0)) == [4]
+
+
+def test_the_look_at_the_stock_goes_on_whatever_happens_to_it(monkeypatch):
+    errors = [psycopg2.OperationalError("away"), ValueError("broken"), SystemExit]
+
+    def connect(*arguments, **options):
+        raise errors.pop(0)
+
+    monkeypatch.setattr("tests.faults.stock_poll.psycopg2.connect", connect)
+    monkeypatch.setattr("tests.faults.stock_poll.PAUSE_SECONDS", 0)
+    record = Record()
+    with pytest.raises(SystemExit):
+        poll_stock("", record)
+    assert record.poll_failures == ["ValueError: broken"]

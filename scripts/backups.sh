@@ -4,6 +4,19 @@
 KEPT="backups"
 OURS="user-service product-service order-service notification-service user-service-worker product-service-worker
 order-service-worker notification-service-worker notification-celery"
+# What to say, should the command end here: by Ctrl-C, or because a step fails that has no message of its own.
+left=""
+
+# From here on an end says what is left.
+say_what_is_left() {
+    trap '[ -z "$left" ] || echo "$left" >&2' EXIT
+    trap 'exit 1' INT TERM HUP
+}
+
+fail() {
+    left=""
+    die "$@"
+}
 
 # Run one of the scripts of deploy/setup beside the database server.
 on_server() { # SCRIPT ARGUMENT …
@@ -70,15 +83,19 @@ restore() {
     on_server restore.sh check "$(fact "$file" postgres)" </dev/null || exit 1
     queues=$(queues_read) || die "The services don't tell which events they read, so nothing was restored; make status shows why."
     mapfile -t queues <<<"$queues"
+    left="The restore was broken off: make up starts the services again, then run it again; it is refused when the shop is there already."
+    say_what_is_left
     halt
     if ! sent=$(on_server restore.sh restore "${queues[@]}" <"$file"); then
         scripts/suite.sh up >/dev/null
-        die "Nothing was restored; the suite is as it was."
+        fail "Nothing was restored; the suite is as it was."
     fi
+    left="The shop is restored, but what follows was broken off: make up, then scripts/service.sh order-service flask reconcile shows whether its books agree."
     scripts/suite.sh up >/dev/null
     echo "restored the shop of $(fact "$file" taken_at)"
     echo "$sent events sent again that may not have been handled"
     agree
+    left=""
 }
 
 # Reconcile once the events have arrived, and again while what they cause is under way.
@@ -90,7 +107,7 @@ agree() {
         if [ "$status" = 0 ] && [ "$(on_server restore.sh unsent </dev/null)" = 0 ]; then break; fi
         if [ "$SECONDS" -ge "$deadline" ]; then
             echo "$found"
-            die "The shop is restored, but its books don't agree: see docs/operations.md."
+            fail "The shop is restored, but its books don't agree: see docs/operations.md."
         fi
         sleep 1
     done
@@ -110,9 +127,29 @@ halt() {
     fi
 }
 
+# Where the data of a folder really is, when the servers' users can't enter the clone and it holds links.
+real_of() { # FOLDER
+    local link
+    link=$(find "$1" -maxdepth 1 -type l -print -quit)
+    [ -z "$link" ] || dirname "$(readlink "$link")"
+}
+
+# How to bring the shop back as it was.
+way_back() { # ASIDE REAL FILE
+    local new failed="data.failed-${1##*-}"
+    new=$(real_of "$root/data")
+    echo "The move did not succeed. The shop as it was before is in $root/$1, and in $3. To go back to it:"
+    echo "  make down"
+    printf '  mv %q %q\n' "$root/data" "$root/$failed"
+    [ -z "$new" ] || printf '  mv %q %q\n' "$new" "$(dirname "$new")/$failed"
+    [ -z "$2" ] || printf '  mv %q %q\n' "$(dirname "$2")/$1" "$2"
+    printf '  mv %q %q\n' "$root/$1" "$root/data"
+    echo "  make up"
+}
+
 # The data of the one mode is no use to the other, so a backup carries the shop over. The old data is kept.
 move() {
-    local wanted=${TO:-} old=$mode salt key file aside real
+    local wanted=${TO:-} old=$mode salt key tls
     case $wanted in docker | plain) ;; *) die "Name the mode: make move MODE=docker or make move MODE=plain" ;; esac
     [ -n "$(mode_of_data)" ] || die "There is no shop here to move: make up MODE=$wanted starts a new one."
     [ "$wanted" != "$old" ] || die "The suite is in $wanted mode already."
@@ -120,26 +157,30 @@ move() {
     scripts/suite.sh up >/dev/null
     salt=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
     key=$(key_of "$salt") || die "The user service does not tell its key, so nothing was moved."
+    left="Nothing was moved; make up starts the shop again."
+    say_what_is_left
     # From here on nobody buys what the backup would not hold.
     halt
     if ! file=$(write_backup "$salt" "$key"); then
         scripts/suite.sh up >/dev/null
-        die "Nothing was moved; the suite runs as before."
+        fail "Nothing was moved; the suite runs as before."
     fi
     file=${file%%.tar  *}.tar
     scripts/suite.sh down
     aside="data.$old-$(date -u +%Y%m%dT%H%M%SZ)"
-    # Where the servers' users can't enter the clone, the folder holds links to where the data is.
-    if [ -L "$root/data/postgres" ]; then
-        real=$(dirname "$(readlink -f "$root/data/postgres")")
-        mv "$real" "$(dirname "$real")/$aside"
-    fi
-    aside="$root/$aside"
-    mv "$root/data" "$aside"
+    real=$(real_of "$root/data")
+    # Whoever goes back needs all of this, or nothing of it.
+    trap '' INT TERM HUP
+    mv "$root/data" "$root/$aside"
+    [ -z "$real" ] || mv "$real" "$(dirname "$real")/$aside"
     mkdir "$root/data"
-    [ ! -d "$aside/tls" ] || cp -Rp "$aside/tls" "$root/data/tls" || rm -rf "$root/data/tls"
-    if ! MODE=$wanted scripts/suite.sh up || ! MODE=$wanted scripts/suite.sh restore "$file"; then
-        die "The move did not succeed. The shop is in $file, and as it was in $aside: make down, move that back to data, make up."
-    fi
-    echo "The shop has moved to $wanted mode; its old data is in $aside, to be deleted when all is well."
+    left=moved
+    trap '[ -z "$left" ] || way_back "$aside" "$real" "$file" >&2' EXIT
+    trap 'exit 1' INT TERM HUP
+    tls="$(dirname "${real:-$root/data}")/$aside/tls"
+    [ ! -d "$tls" ] || cp -Rp "$tls" "$root/data/tls" || rm -rf "$root/data/tls"
+    MODE=$wanted scripts/suite.sh up
+    MODE=$wanted scripts/suite.sh restore "$file"
+    left=""
+    echo "The shop has moved to $wanted mode; its old data is in $root/$aside, to be deleted when all is well."
 }

@@ -77,6 +77,7 @@ class Layout:
         self._make_sockets()
         if shutil.disk_usage(self.data).free < SPACE_NEEDED:
             raise SetupError(f"The disk of {self.data} has less than 1 GB left; free some space.")
+        self._take_certificate()
         self.link()
         # A file, never a link: whoever comes with Docker must be able to read it.
         (self.root / "data").mkdir(exist_ok=True)
@@ -87,6 +88,12 @@ class Layout:
         self.sockets.mkdir(mode=0o711, parents=True, exist_ok=True)
         if self.sockets.is_symlink() or self.sockets.stat().st_uid != os.geteuid():
             raise SetupError(f"{self.sockets} belongs to somebody else; have it removed.")
+
+    def _take_certificate(self) -> None:
+        """Take over the certificate of containers, whose servers could enter the root folder."""
+        there, here = self.root / "data/tls", self.data / "tls"
+        if there.is_dir() and not there.is_symlink() and not here.exists():
+            shutil.move(there, here)
 
     def link(self) -> None:
         """Let the root folder lead to what lies elsewhere."""

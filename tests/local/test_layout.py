@@ -43,6 +43,15 @@ def test_data_in_a_folder_that_was_closed_later_is_not_passed_over(closed: Layou
 
 
 @needs_root
+def test_a_certificate_that_lies_in_a_closed_folder_is_used(closed: Layout) -> None:
+    (closed.root / "data/tls").mkdir(parents=True)
+    (closed.root / "data/tls/cert.pem").write_text("the certificate")
+    closed.prepare()
+    assert (closed.data / "tls/cert.pem").read_text() == "the certificate"
+    assert (closed.root / "data/tls").readlink() == closed.data / "tls"
+
+
+@needs_root
 def test_forgetting_deletes_both_sides(closed: Layout) -> None:
     closed.prepare()
     (closed.logs / "nginx").mkdir()

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -11,27 +12,32 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("manifest", "sums", "user.dump", "product.dump", "order.dump", "notification.dump")
-MANIFEST = b"format=1\n"
-# It fails at the step that FAILS names.
+MANIFEST = b"format=1\nkey=a-fingerprint\n"
+# It fails at the step that FAILS names; at the one that BREAKS names somebody breaks the command off.
 PRETENDED_SUITE = """\
 #!/bin/bash
-line="${MODE:-} $*"
+line="${MODE:+$MODE }$*"
 case "$*" in
     *backup.sh*) line="back up"; cat "$FOLDER/written.tar" ;;
     *fingerprint*) line="fingerprint"; echo a-fingerprint ;;
+    *consumers*) line="consumers"; echo "order.events order.paid" ;;
+    *"restore.sh restore"*) line="bring in"; echo 0 ;;
+    *reconcile*) line="reconcile"; echo "drift 0" ;;
+    *unsent*) line="unsent"; echo 0 ;;
 esac
 echo "$line" >>"$FOLDER/asked"
-[ "$line" != "${FAILS:-}" ]
+[ "${line%% /*}" != "${BREAKS:-}" ] || kill -INT 0
+[ "${line%% /*}" != "${FAILS:-}" ]
 """
 MOVE = """\
 set -euo pipefail
 cd "$FOLDER"
 root=$FOLDER mode=docker TO=plain
 die() { echo "$*" >&2; exit 1; }
-compose() { echo "compose $1" >>"$FOLDER/asked"; }
+compose() { echo "compose $1" >>"$FOLDER/asked"; [ "compose $1" != "$BREAKS" ] || kill -INT 0; }
 mode_of_data() { echo "$MADE"; }
 . "$BACKUPS"
-move
+"$@"
 """
 
 Move = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -44,7 +50,8 @@ def shop(tmp_path: Path) -> Path:
     for name in ("scripts", "deploy/setup", "data/tls", "data/postgres"):
         (folder / name).mkdir(parents=True)
     (folder / "data/tls/cert.pem").write_text("the certificate")
-    (folder / "deploy/setup/backup.sh").touch()
+    for name in ("backup.sh", "restore.sh"):
+        (folder / "deploy/setup" / name).touch()
     (folder / "scripts/suite.sh").write_text(PRETENDED_SUITE)
     (folder / "scripts/suite.sh").chmod(0o755)
     with tarfile.open(folder / "written.tar", "w") as tar:
@@ -57,13 +64,24 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def move(shop: Path) -> Move:
-    """Return the command; `fails` is the step that does not succeed, `made` the mode of the data."""
+    """Return the command, or another; `fails` and `breaks` name a step, `made` is the mode of the data."""
 
-    def run(fails: str = "", made: str = "docker") -> "subprocess.CompletedProcess[str]":
-        where = {"PATH": os.environ["PATH"], "FOLDER": str(shop), "FAILS": fails, "MADE": made}
-        where["BACKUPS"] = str(REPOSITORY / "scripts/backups.sh")
+    def run(
+        *command: str, fails: str = "", made: str = "docker", breaks: str = ""
+    ) -> "subprocess.CompletedProcess[str]":
+        where = {"PATH": os.environ["PATH"], "FOLDER": str(shop), "MADE": made}
+        where |= {"FAILS": fails, "BREAKS": breaks, "BACKUPS": str(REPOSITORY / "scripts/backups.sh")}
+        # In a session of its own, as from a terminal: Ctrl-C reaches the command and what it runs at once.
         return subprocess.run(
-            ["bash", "-c", MOVE], env=where, capture_output=True, text=True, check=False, timeout=60
+            ["bash", "-c", MOVE, "bash", *(command or ("move",))],
+            env=where,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            start_new_session=True,
+            # Whoever runs the tests in the background ignores it, and so would the command.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return run
@@ -95,13 +113,84 @@ def test_without_a_backup_the_services_start_again(shop: Path, move: Move):
     assert (shop / "data/postgres").is_dir()
 
 
-def test_where_the_other_mode_does_not_start_it_is_said_how_to_go_back(shop: Path, move: Move):
-    moved = move(fails="plain up")
-    assert moved.returncode == 1
+@pytest.mark.parametrize("step", ["compose stop", "back up", "down"])
+def test_broken_off_before_the_data_is_put_aside_it_leaves_the_shop(shop: Path, move: Move, step: str):
+    moved = move(breaks=step)
+    assert moved.returncode != 0
+    assert moved.stderr.splitlines()[-1] == "Nothing was moved; make up starts the shop again."
+    assert asked(shop)[-1] == step
+    assert (shop / "data/postgres").is_dir()
+    assert not list(shop.glob("data.*"))
+
+
+@pytest.fixture(params=["plain up", "plain restore"])
+def gone_wrong(request: pytest.FixtureRequest) -> str:
+    """Return a step that comes after the old data is put aside."""
+    return str(request.param)
+
+
+def go_back(shop: Path, told: str) -> None:
+    """Do what the message says, apart from stopping and starting the suite."""
+    [first, *lines] = told.splitlines()
+    assert first.startswith("The move did not succeed. The shop as it was before is in ")
+    assert (lines[0], lines[-1]) == ("  make down", "  make up")
+    for line in lines[1:-1]:
+        assert line.startswith("  mv ")
+        subprocess.run(["bash", "-c", line], check=True, cwd="/")
+
+
+@pytest.mark.parametrize("how", ["fails", "breaks"])
+def test_where_the_other_mode_does_not_come_about_it_is_said_how_to_go_back(
+    shop: Path, move: Move, gone_wrong: str, how: str
+):
+    (shop / "data/postgres/kept").touch()
+    moved = move(**{how: gone_wrong})
+    assert moved.returncode != 0
     [archive], [aside] = (shop / "backups").iterdir(), shop.glob("data.docker-*")
-    told = f"The move did not succeed. The shop is in {archive}, and as it was in {aside}:"
-    assert moved.stderr.startswith(told)
+    assert str(archive) in moved.stderr
     assert (aside / "postgres").is_dir()
+    go_back(shop, moved.stderr)
+    assert (shop / "data/postgres/kept").exists()
+    assert not aside.exists()
+
+
+def test_the_way_back_leads_to_data_that_lies_elsewhere(shop: Path, move: Move, gone_wrong: str):
+    elsewhere = shop / "elsewhere/data"
+    elsewhere.mkdir(parents=True)
+    for name in ("postgres", "tls"):
+        (shop / "data" / name).rename(elsewhere / name)
+        (shop / "data" / name).symlink_to(elsewhere / name)
+    (elsewhere / "postgres/kept").touch()
+    moved = move(fails=gone_wrong)
+    assert not elsewhere.exists()
+    # The certificate comes along from there too.
+    assert (shop / "data/tls/cert.pem").read_text() == "the certificate"
+    go_back(shop, moved.stderr)
+    assert (shop / "data/postgres/kept").exists()
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (
+            "compose stop",
+            "The restore was broken off: make up starts the services again, then run it again; ",
+        ),
+        ("bring in", "The restore was broken off: make up starts the services again, then run it again; "),
+        ("reconcile", "The shop is restored, but what follows was broken off: make up, "),
+    ],
+)
+def test_a_restore_that_is_broken_off_says_what_is_left(shop: Path, move: Move, step: str, told: str):
+    restored = move("restore", "written.tar", breaks=step)
+    assert restored.returncode != 0
+    assert restored.stderr.splitlines()[-1].startswith(told)
+    assert asked(shop)[-1] == step
+
+
+def test_a_restore_that_ends_well_says_nothing_of_that(shop: Path, move: Move):
+    restored = move("restore", "written.tar")
+    assert (restored.returncode, restored.stderr) == (0, "")
+    assert restored.stdout.splitlines()[-1] == "drift 0"
 
 
 def test_where_nothing_was_ever_started_nothing_starts(shop: Path, move: Move):

@@ -30,7 +30,7 @@ FAULTS = ("kill", "stop", "pause", "cut", "slow")
 
 # So short that orders expire during the faults, and the last of them soon after: while orders expire, the
 # suite is not at rest.
-PAYMENT_TIMEOUT = 12
+PAYMENT_TIMEOUT = 8
 SLOWNESS = 0.5
 SECONDS_TO_RETURN = 60
 

@@ -210,6 +210,24 @@ def test_the_worker_looks_again_within_a_minute_while_there_is_drift_and_rests_w
     assert drift_after_a_run() == {"": 1.0}
 
 
+def test_the_longer_the_same_drift_lasts_the_later_the_worker_looks_again(busy, monkeypatch):
+    shop, _, tea = busy
+    now = 0.0
+    monkeypatch.setattr(reconciling.time, "sleep", lambda _: None)
+    monkeypatch.setattr(reconciling.time, "monotonic", lambda: now)
+    watch = reconciling.DriftWatch(shop.desk)
+    shop.products.products[tea].stock += 1
+    looks = []
+    with shop.session() as session:
+        for minute in range(40):
+            now = 60.0 * minute
+            if watch(session):
+                looks.append(minute)
+                while watch(session):
+                    pass
+    assert looks == [0, 1, 2, 4, 8, 16, 26, 36]
+
+
 def test_the_worker_begins_anew_after_a_failure(busy):
     shop, _, _ = busy
     with shop.session() as session:

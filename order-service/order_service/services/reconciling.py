@@ -22,7 +22,7 @@ PRODUCTS_AT_ONCE = 500
 ORDERS_AT_ONCE = 5000
 EVENTS_AT_ONCE = 500
 SETTLE_SECONDS = 5.0
-REST_SECONDS = 600.0
+FIRST_REST_SECONDS, REST_SECONDS = 60.0, 600.0
 STATUS_NAME = "drift"
 NO_LIMIT = 2**63 - 1
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
@@ -147,7 +147,8 @@ class DriftWatch:
     """The periodic job: one page a call, and the number in `worker_status` at the end.
 
     It rests for ten minutes after a search that found nothing. What it finds may be on its way only, held up
-    by a broker or a worker that is away, so it soon looks again, and the number is not an old one for long.
+    by a broker or a worker that is away, so it soon looks again, and the number is not an old one for long;
+    the longer nothing but the same is found, the later, for a search reads all books.
     """
 
     def __init__(
@@ -156,6 +157,8 @@ class DriftWatch:
         self._desk, self._settle_seconds, self._rest_seconds = desk, settle_seconds, rest_seconds
         self._search: Search | None = None
         self._rests_until = float("-inf")
+        self._known: set[Drift] = set()
+        self._patience = 0.0
 
     def __call__(self, session: Session) -> bool:
         """Read a page; tell whether there is more."""
@@ -167,12 +170,22 @@ class DriftWatch:
         try:
             next(search)
         except StopIteration as end:
+            found = set(end.value)
             note_drift(session, len(end.value))
-            if not end.value:
-                self._rests_until = time.monotonic() + self._rest_seconds
+            self._rest_after(found)
             return False
         self._search = search
         return True
+
+    def _rest_after(self, found: set[Drift]) -> None:
+        if not found:
+            self._patience = self._rest_seconds
+        elif found <= self._known:
+            self._patience = min(max(FIRST_REST_SECONDS, 2 * self._patience), self._rest_seconds)
+        else:
+            self._patience = 0.0
+        self._known = found
+        self._rests_until = time.monotonic() + self._patience
 
 
 def note_drift(session: Session, count: int) -> None:

@@ -48,8 +48,15 @@ def register_commands(app: Flask) -> None:
 
 
 def _repair(desk: Desk, found: Sequence[Drift]) -> None:
-    for drift, steps in repair(db.session, desk, found):
-        click.echo(drift)
-        for step in steps:
-            click.echo(f"  {step}")
+    done = False
+    try:
+        for drift, steps in repair(db.session, desk, found):
+            done = True
+            click.echo(drift)
+            for step in steps:
+                click.echo(f"  {step}")
+    except DependencyAway:
+        if done:
+            click.echo("broken off; what is said above was done, run it again for the rest", err=True)
+        raise
     click.echo("after the repair:")

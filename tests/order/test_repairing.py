@@ -4,6 +4,8 @@ from uuid import uuid4
 
 import pytest
 
+from chassis.errors import DependencyAway
+from order_service import commands
 from order_service.payments.base import Repayment
 from order_service.services import reconciling
 from tests.order.shop import Hooked, Shop
@@ -183,3 +185,20 @@ def test_a_neighbour_that_goes_away_ends_the_repair_with_status_2(busy):
     assert (status, lines[-1]) == (2, "the product service is away")
     shop.products.before.clear()
     assert len(mend(shop)) == 1
+
+
+def test_a_repair_that_is_broken_off_says_that_what_it_told_was_done(busy, monkeypatch):
+    shop, _, tea = busy
+    shop.products.products[tea].stock += 1
+
+    def stop_amid(_session, _desk, found):
+        yield found[0], ["repaired: this one"]
+        raise DependencyAway("database")
+
+    monkeypatch.setattr(commands, "repair", stop_amid)
+    status, lines = run(shop, "--repair")
+    assert (status, lines[1].strip()) == (2, "repaired: this one")
+    assert lines[2:] == [
+        "broken off; what is said above was done, run it again for the rest",
+        "the database is away",
+    ]

@@ -66,7 +66,8 @@ def release_reservations(session: Session, desk: Desk) -> bool:
             release.next_try_at = now() + TRY_AGAIN
     for number, release in enumerate(releases, start=1):
         if not release_now(session, desk, release.order_id):
-            _put_first(session, [one.order_id for one in releases[number:]])
+            if untried := [one.order_id for one in releases[number:]]:
+                _put_first(session, untried)
             return False
     return len(releases) == RELEASED_AT_ONCE
 

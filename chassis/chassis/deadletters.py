@@ -11,7 +11,7 @@ from flask import Flask
 
 from chassis.broker import BrokerAway, Link, Message
 from chassis.consuming import message_key
-from chassis.db import database_needed
+from chassis.db import database_needed, transaction
 from chassis.errors import DependencyAway
 from chassis.events import MalformedEvent, parse_cloudevent
 from chassis.inbox import failure_reasons
@@ -109,8 +109,8 @@ def register_commands(app: Flask) -> None:
 
 def _reasons(app: Flask, queue: str) -> dict[str, str]:
     try:
-        with database_needed():
-            return failure_reasons(app.extensions["sqlalchemy"].session, queue)
+        with database_needed(), transaction(app.extensions["sqlalchemy"].session) as session:
+            return failure_reasons(session, queue)
     except DependencyAway:
         # The letters are the broker's: they can be looked at without their reasons.
         return {}

@@ -24,7 +24,9 @@ def poll_stock(dsn: str, record: Record) -> None:
 
 
 def _poll_on_one_connection(dsn: str, record: Record) -> None:
-    connection = psycopg2.connect(dsn, connect_timeout=2, tcp_user_timeout=5000)
+    # Each wait ends, also for an answer that was lost for good.
+    keepalives = {"keepalives_idle": 2, "keepalives_interval": 2, "keepalives_count": 3}
+    connection = psycopg2.connect(dsn, connect_timeout=2, tcp_user_timeout=5000, **keepalives)
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:

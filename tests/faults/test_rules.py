@@ -8,6 +8,7 @@ from decimal import Decimal
 import psycopg2
 import pytest
 
+from tests.faults import stock_poll
 from tests.faults.calls import Call, Person, Record, Try
 from tests.faults.cells import Cell
 from tests.faults.evidence import (
@@ -752,8 +753,8 @@ def test_the_look_at_the_stock_goes_on_whatever_happens_to_it(monkeypatch):
     def connect(*arguments, **options):
         raise errors.pop(0)
 
-    monkeypatch.setattr("tests.faults.stock_poll.psycopg2.connect", connect)
-    monkeypatch.setattr("tests.faults.stock_poll.PAUSE_SECONDS", 0)
+    monkeypatch.setattr(stock_poll.psycopg2, "connect", connect)
+    monkeypatch.setattr(stock_poll, "PAUSE_SECONDS", 0)
     record = Record()
     with pytest.raises(SystemExit):
         poll_stock("", record)

@@ -7,10 +7,11 @@ order-service-worker notification-service-worker notification-celery"
 # What to say, should the command end here: by Ctrl-C, or because a step fails that has no message of its own.
 left=""
 
-# From here on an end says what is left.
+# From here on an end says what is left, but for a restore within a move: the move has the last word.
 say_what_is_left() {
-    trap '[ -z "$left" ] || echo "$left" >&2' EXIT
-    trap 'exit 1' INT TERM HUP
+    trap '[ -z "$left" ] || [ -n "${WITHIN_MOVE:-}" ] || echo "$left" >&2' EXIT
+    # Stops that were begun go on in spite of Ctrl-C, and what is said holds only once they are over.
+    trap 'wait; exit 1' INT TERM HUP
 }
 
 fail() {
@@ -88,6 +89,7 @@ restore() {
     halt
     if ! sent=$(on_server restore.sh restore "${queues[@]}" <"$file"); then
         scripts/suite.sh up >/dev/null
+        [ -z "${WITHIN_MOVE:-}" ] || fail "Nothing was restored."
         fail "Nothing was restored; the suite is as it was."
     fi
     left="The shop is restored, but what follows was broken off: make up, then scripts/service.sh order-service flask reconcile shows whether its books agree."
@@ -118,7 +120,8 @@ agree() {
 halt() {
     local name
     if [ "$mode" = plain ]; then
-        for name in $OURS; do (plain stop "$name") & done
+        # Broken off, those that ask for it would leave the supervisor stopping with nobody waiting.
+        for name in $OURS; do (trap '' INT HUP && plain stop "$name") & done
         wait
     else
         # One word a service, on purpose.
@@ -127,11 +130,21 @@ halt() {
     fi
 }
 
-# Where the data of a folder really is, when the servers' users can't enter the clone and it holds links.
+# Where the data of a folder really is, when the servers' users can't enter the clone and it holds links: those that
+# the launcher makes always include `run`, and any other may be the operator's own.
 real_of() { # FOLDER
-    local link
-    link=$(find "$1" -maxdepth 1 -type l -print -quit)
-    [ -z "$link" ] || dirname "$(readlink "$link")"
+    [ ! -L "$1/run" ] || dirname "$(readlink "$1/run")"
+}
+
+# Put data and what it leads to aside. Whoever goes back needs all of it, or nothing of it.
+put_aside() { # ASIDE REAL
+    [ -z "$2" ] || mv "$2" "$(dirname "$2")/$1" || return 1
+    if mv "$root/data" "$root/$1"; then
+        mkdir -p "$root/data" && return
+        mv "$root/$1" "$root/data"
+    fi
+    [ -z "$2" ] || mv "$(dirname "$2")/$1" "$2"
+    return 1
 }
 
 # How to bring the shop back as it was.
@@ -169,18 +182,15 @@ move() {
     scripts/suite.sh down
     aside="data.$old-$(date -u +%Y%m%dT%H%M%SZ)"
     real=$(real_of "$root/data")
-    # Whoever goes back needs all of this, or nothing of it.
     trap '' INT TERM HUP
-    mv "$root/data" "$root/$aside"
-    [ -z "$real" ] || mv "$real" "$(dirname "$real")/$aside"
-    mkdir "$root/data"
+    put_aside "$aside" "$real" || exit 1
     left=moved
     trap '[ -z "$left" ] || way_back "$aside" "$real" "$file" >&2' EXIT
     trap 'exit 1' INT TERM HUP
     tls="$(dirname "${real:-$root/data}")/$aside/tls"
     [ ! -d "$tls" ] || cp -Rp "$tls" "$root/data/tls" || rm -rf "$root/data/tls"
     MODE=$wanted scripts/suite.sh up
-    MODE=$wanted scripts/suite.sh restore "$file"
+    MODE=$wanted WITHIN_MOVE=1 scripts/suite.sh restore "$file"
     left=""
     echo "The shop has moved to $wanted mode; its old data is in $root/$aside, to be deleted when all is well."
 }

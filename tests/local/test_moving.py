@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PARTS = ("manifest", "sums", "user.dump", "product.dump", "order.dump", "notification.dump")
 MANIFEST = b"format=1\nkey=a-fingerprint\n"
 # It fails at the step that FAILS names; at the one that BREAKS names somebody breaks the command off.
+# With RESTORE the restore is the real one.
 PRETENDED_SUITE = """\
 #!/bin/bash
 line="${MODE:+$MODE }$*"
@@ -27,15 +28,28 @@ case "$*" in
 esac
 echo "$line" >>"$FOLDER/asked"
 [ "${line%% /*}" != "${BREAKS:-}" ] || kill -INT 0
-[ "${line%% /*}" != "${FAILS:-}" ]
+[ "${line%% /*}" != "${FAILS:-}" ] || exit 1
+[ "$1" != restore ] || [ -z "$RESTORE" ] || exec bash -c "$RESTORE" bash "$@"
 """
 MOVE = """\
 set -euo pipefail
 cd "$FOLDER"
-root=$FOLDER mode=docker TO=plain
+root=$FOLDER mode=${MADE:-docker}
+if [ "$mode" = docker ]; then TO=plain; else TO=docker; fi
 die() { echo "$*" >&2; exit 1; }
 compose() { echo "compose $1" >>"$FOLDER/asked"; [ "compose $1" != "$BREAKS" ] || kill -INT 0; }
+# Most services take longer to stop than the one at which somebody breaks it off.
+plain() {
+    if [ "$2" = user-service ]; then sleep 0.2; [ "$BREAKS" != "plain stop" ] || kill -INT 0; else sleep 1; fi
+    echo "stopped $2" >&2
+}
+engine_answers() { true; }
 mode_of_data() { echo "$MADE"; }
+# A mount point is one that can't be moved.
+mv() {
+    [ "$1" != "$MOUNTED" ] || { echo "mv: $1: busy" >&2; return 1; }
+    command mv "$@"
+}
 . "$BACKUPS"
 "$@"
 """
@@ -64,13 +78,22 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def move(shop: Path) -> Move:
-    """Return the command, or another; `fails` and `breaks` name a step, `made` is the mode of the data."""
+    """Return the command, or another; `fails` and `breaks` name a step, `made` is the mode of the data.
+
+    `mounted` is a folder that can't be moved, and `whole` means that a move's restore is not pretended.
+    """
 
     def run(
-        *command: str, fails: str = "", made: str = "docker", breaks: str = ""
+        *command: str,
+        fails: str = "",
+        made: str = "docker",
+        breaks: str = "",
+        mounted: str = "",
+        whole: bool = False,
     ) -> "subprocess.CompletedProcess[str]":
-        where = {"PATH": os.environ["PATH"], "FOLDER": str(shop), "MADE": made}
+        where = {"PATH": os.environ["PATH"], "FOLDER": str(shop), "MADE": made, "MOUNTED": mounted}
         where |= {"FAILS": fails, "BREAKS": breaks, "BACKUPS": str(REPOSITORY / "scripts/backups.sh")}
+        where |= {"RESTORE": MOVE if whole else "", "WAIT_SECONDS": "0"}
         # In a session of its own, as from a terminal: Ctrl-C reaches the command and what it runs at once.
         return subprocess.run(
             ["bash", "-c", MOVE, "bash", *(command or ("move",))],
@@ -154,18 +177,74 @@ def test_where_the_other_mode_does_not_come_about_it_is_said_how_to_go_back(
     assert not aside.exists()
 
 
-def test_the_way_back_leads_to_data_that_lies_elsewhere(shop: Path, move: Move, gone_wrong: str):
-    elsewhere = shop / "elsewhere/data"
-    elsewhere.mkdir(parents=True)
+@pytest.fixture
+def elsewhere(shop: Path) -> Path:
+    """Let the shop's data lie elsewhere, as the launcher does in a clone that is closed to others."""
+    folder = shop / "elsewhere/data"
+    (folder / "run").mkdir(parents=True)
     for name in ("postgres", "tls"):
-        (shop / "data" / name).rename(elsewhere / name)
-        (shop / "data" / name).symlink_to(elsewhere / name)
-    (elsewhere / "postgres/kept").touch()
+        (shop / "data" / name).rename(folder / name)
+    for name in ("run", "postgres", "tls"):
+        (shop / "data" / name).symlink_to(folder / name)
+    (folder / "postgres/kept").touch()
+    return folder
+
+
+def test_the_way_back_leads_to_data_that_lies_elsewhere(
+    shop: Path, elsewhere: Path, move: Move, gone_wrong: str
+):
     moved = move(fails=gone_wrong)
     assert not elsewhere.exists()
     # The certificate comes along from there too.
     assert (shop / "data/tls/cert.pem").read_text() == "the certificate"
     go_back(shop, moved.stderr)
+    assert (shop / "data/postgres/kept").exists()
+
+
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_an_operator_s_own_link_moves_nothing_that_it_leads_to(shop: Path, move: Move, is_relative: bool):
+    own = shop / "letsencrypt/live/shop.example"
+    own.parent.mkdir(parents=True)
+    (shop / "data/tls").rename(own)
+    (shop / "data/tls").symlink_to("../letsencrypt/live/shop.example" if is_relative else own)
+    moved = move()
+    assert moved.returncode == 0, moved.stderr
+    assert (own / "cert.pem").exists()
+    assert (shop / "data/tls/cert.pem").read_text() == "the certificate"
+
+
+@pytest.mark.parametrize("mounted", ["data", "elsewhere/data"])
+def test_data_that_can_not_be_put_aside_is_left_whole(shop: Path, elsewhere: Path, move: Move, mounted: str):
+    moved = move(mounted=str(shop / mounted))
+    assert moved.returncode != 0
+    assert moved.stderr.splitlines()[-1] == "Nothing was moved; make up starts the shop again."
+    assert asked(shop)[-1] == "down"
+    assert (elsewhere / "postgres/kept").exists()
+    assert (shop / "data/postgres/kept").exists()
+    assert not [*shop.glob("data.*"), *elsewhere.parent.glob("data.*")]
+
+
+def test_broken_off_while_the_services_stop_it_speaks_when_they_have_stopped(shop: Path, move: Move):
+    moved = move(made="plain", breaks="plain stop")
+    assert moved.returncode != 0
+    lines = moved.stderr.splitlines()
+    assert lines[-1] == "Nothing was moved; make up starts the shop again."
+    assert len([line for line in lines if line.startswith("stopped ")]) == 9
+
+
+@pytest.mark.parametrize("how", ["fails", "breaks"])
+@pytest.mark.parametrize("step", ["bring in", "reconcile"])
+def test_a_restore_within_a_move_leaves_the_last_word_to_it(shop: Path, move: Move, step: str, how: str):
+    (shop / "data/postgres/kept").touch()
+    moved = move(**{how: step}, whole=True)
+    assert moved.returncode != 0
+    assert step in asked(shop)
+    told = "The move did not succeed. The shop as it was before is in "
+    reasons, found, way_back = moved.stderr.partition(told)
+    books = "The shop is restored, but its books don't agree: see docs/operations.md.\n"
+    expected = {"bring in": "Nothing was restored.\n", "reconcile": books}
+    assert reasons == (expected[step] if how == "fails" else "")
+    go_back(shop, found + way_back)
     assert (shop / "data/postgres/kept").exists()
 
 

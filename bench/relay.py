@@ -193,7 +193,8 @@ def main() -> int:
         processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.ReturnLoggerFactory()
     )
     with durable_postgres() as server, run_rabbitmq() as broker:
-        engines = [make_database(server, f"with_{number}", number) for number in (0, chosen.history)]
+        histories = {"without_history": 0, "with_history": chosen.history}
+        engines = [make_database(server, name, number) for name, number in histories.items()]
         without, with_history = measure_cost(engines, broker, chosen.events, chosen.subjects)
         cheap = is_as_promised(without, with_history, chosen.history)
         prompt = measure_lag(engines[-1], broker, chosen.rate)

@@ -1,13 +1,16 @@
 """What the suite itself says of its books once everything is over."""
 
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.faults.stage import Stage
+from tests.faults.stage import Ran, Stage
 
 COMMAND = ("flask", "reconcile")
 # The services that have this command.
 RECONCILED = ("order-service",)
+# The exit status that timeout(1) gives to what it ends.
+UNFINISHED = 124
 
 
 @dataclass(frozen=True)
@@ -35,5 +38,8 @@ class Reconciliation:
 def reconcile(stage: Stage) -> Iterator[Reconciliation]:
     """Have each service that can compare its books with the others', inside the stage."""
     for service in RECONCILED:
-        done = stage.run_beside(service, *COMMAND)
+        try:
+            done = stage.run_beside(service, *COMMAND)
+        except subprocess.TimeoutExpired as late:
+            done = Ran(UNFINISHED, f"not over after {late.timeout:.0f} s")
         yield Reconciliation(service, done.status, done.output)

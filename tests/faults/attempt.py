@@ -1,9 +1,10 @@
 """One cell of the table: load, a burst, the blow, recovery, rest, and the judges' verdicts."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import psycopg2
 
@@ -12,7 +13,7 @@ from tests.faults.load import Load
 from tests.faults.report import Row
 from tests.faults.rest import management, wait_for_rest
 from tests.faults.rules import Cell, check
-from tests.faults.stage import Stage
+from tests.faults.stage import Stage, StageError
 
 # Of the sixteen connections; the others go on browsing.
 BURST = 14
@@ -46,12 +47,20 @@ class Attempt:
     def blow(self, fault: str) -> Iterator[None]:
         """Strike amid a burst of checkouts; the fault lasts as long as the block."""
         blow = self.stage.blow(self.component, fault)
+        blow = replace(blow, heal=partial(self._heal, blow.heal))
         self.load.burst(BURST)
         self.strikes.append(time.time())
         with blow:
             self.struck = time.time()
             yield
         self.healed = time.time()
+
+    def _heal(self, heal: Callable[[], object]) -> None:
+        """Heal; what does not come back as it was makes this cell red, and the others follow."""
+        try:
+            heal()
+        except StageError as error:
+            self.troubles.append(str(error))
 
     def await_success(self, patience: float) -> None:
         """Wait for the first order that is begun and placed after the last blow."""

@@ -2,15 +2,19 @@
 
 import json
 import signal
+import subprocess
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
 from tests.faults import compose_stage
 from tests.faults.afterwards import RECONCILED, reconcile
+from tests.faults.attempt import Attempt
 from tests.faults.compose_override import ADDRESSES, PORTS, PROCESSES, lay_wires, make_override
 from tests.faults.compose_stage import ComposeStage
+from tests.faults.load import Load
 from tests.faults.stage import (
     COMPONENTS,
     REPOSITORY,
@@ -213,6 +217,19 @@ def test_a_cut_after_which_the_network_is_gone_is_told(engine: Engine) -> None:
         engine.aliases = []
 
 
+class NoLoad:
+    def burst(self, number: int) -> None:
+        pass
+
+
+def test_what_does_not_heal_is_a_trouble_of_its_cell_and_no_end_of_the_run(engine: Engine) -> None:
+    attempt = Attempt(in_containers(), cast(Load, NoLoad()), "redis", "cut")
+    with attempt.blow("cut"):
+        engine.aliases = ["redis", "aaaa"]
+    assert attempt.troubles == ["redis is not back on the network as lab-redis-1."]
+    assert attempt.healed >= attempt.struck > 0
+
+
 def test_every_service_that_has_the_command_is_reconciled() -> None:
     have = {
         service
@@ -228,3 +245,15 @@ def test_a_stage_is_reconciled_by_the_suite_s_own_command() -> None:
     assert (told.service, told.status) == ("order-service", 1)
     assert told.output == "order-service flask reconcile\ndrift 1\n"
     assert told.verdict == "drift 1"
+
+
+class Deadlock(Rehearsal):
+    """A stage on which no command ends."""
+
+    def run_beside(self, service: str, *words: str) -> Ran:
+        raise subprocess.TimeoutExpired(["docker", "exec", service, *words], 900)
+
+
+def test_books_that_are_never_done_comparing_are_told_as_what_does_not_hold() -> None:
+    (told,) = reconcile(Deadlock())
+    assert told.finding == "`flask reconcile` of the order-service: not over after 900 s"

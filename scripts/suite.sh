@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One suite, two ways to run it: containers where a Docker engine answers, else plain processes.
-# Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset|backup|restore|move [PROCESS|FILE]   (see `make help`)
+# What it can be told stands in USAGE; `make help` explains it.
 #
 # data/ belongs to the way that made it (their PostgreSQLs sort differently, their brokers differ in version):
 # data/.mode names it, and MODE=docker|plain chooses at the first start. SUITE_ROOT is the folder that holds data/,

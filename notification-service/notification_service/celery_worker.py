@@ -20,6 +20,17 @@ from notification_service.celery_health import heartbeat_file
 from notification_service.config import Settings
 from notification_service.task_queue import QUEUE, TASK
 
+# What TaskQueue leaves empty would have Celery hold the message back, stumble or lose it.
+LEFT_EMPTY: dict[str, tuple[Any, ...]] = {
+    "eta": (None,),
+    "expires": (None,),
+    "timelimit": (None, [None, None]),
+    "headers": (None,),
+    "stamped_headers": (None, []),
+}
+TEXTS = ("shadow", "request_id", "traceparent")
+# What a body's third part may name; a task of ours has none of it.
+SEQUELS = {"callbacks", "errbacks", "chain", "chord"}
 SIGN_SECONDS = 5
 RETRY_SECONDS = 1.0
 
@@ -59,15 +70,23 @@ def find_trouble(message: Any) -> str | None:
     headers = message.headers or {}
     if headers.get("task") != TASK or not isinstance(headers.get("id"), str):
         return "it is no task of ours"
-    # What TaskQueue leaves empty would have Celery hold the message back, or stumble.
-    if any(headers.get(name) not in (None, [None, None]) for name in ("eta", "expires", "timelimit")):
+    if any(headers.get(name) not in empty for name, empty in LEFT_EMPTY.items()):
         return "it asks for more than a task of ours"
+    if not all(isinstance(headers.get(name), str | None) for name in TEXTS):
+        return "a header of it is no text"
     try:
-        [[notification_id], _, _] = message.decode()
+        [[notification_id], arguments, sequel] = message.decode()
         UUID(notification_id)
     except (KombuError, ValueError, TypeError, AttributeError, LookupError) as error:
         return f"its body names no notification: {type(error).__name__}"
+    if arguments != {} or not _is_empty(sequel):
+        return "its body asks for more than a task of ours"
     return None
+
+
+def _is_empty(sequel: Any) -> bool:
+    """Tell whether nothing is to follow the task."""
+    return isinstance(sequel, dict) and sequel.keys() <= SEQUELS and not any(sequel.values())
 
 
 class Consumer(consumer.Consumer):

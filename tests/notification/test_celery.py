@@ -276,6 +276,26 @@ class TestCelery:
 
 JSON = "application/json"
 TASK_BODY = orjson.dumps([[str(uuid4())], {}, {}])
+# Each names a notification, and would be lost or end what is to run it by what it asks for besides.
+STRANGE_BODIES = [
+    orjson.dumps([[str(uuid4())], kwargs, embed])
+    for kwargs, embed in [
+        ({"x": 1}, {}),
+        ([], {}),
+        ({}, 5),
+        ({}, "args"),
+        ({}, {"chain": 5}),
+        ({}, {"id": None}),
+    ]
+]
+STRANGE_HEADERS: list[dict[str, Any]] = [
+    {"expires": [None, None]},
+    {"shadow": ["x"]},
+    {"stamped_headers": 5},
+    {"headers": "x"},
+    {"request_id": 5},
+    {"traceparent": {"a": 1}},
+]
 POISON: list[dict[str, Any]] = [
     {"body": b""},
     {"body": b"{no json", "content_type": JSON},
@@ -296,6 +316,8 @@ POISON: list[dict[str, Any]] = [
     {"body": b"[]", "headers": {"task": TASK, "id": "8"}},
     {"body": b"[[], {}, {}]", "headers": {"task": TASK, "id": "9"}},
     {"body": b'[["x"], {}, {}]', "headers": {"task": TASK, "id": "10"}},
+    *({"body": body, "headers": {"task": TASK, "id": "12"}} for body in STRANGE_BODIES),
+    *({"body": TASK_BODY, "headers": {"task": TASK, "id": "13", **more}} for more in STRANGE_HEADERS),
 ]
 
 

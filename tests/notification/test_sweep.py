@@ -4,8 +4,10 @@ import threading
 import time
 from types import SimpleNamespace
 
+import psycopg2
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from chassis.errors import DependencyAway
 from chassis.worker import STALE_SECONDS
@@ -194,3 +196,48 @@ def test_old_claims_wait_for_their_holders_after_a_time_without_database(tasks, 
         clock += 4
         sweep(session)
     assert len(tasks.sent) == 1
+
+
+class SlowBroker:
+    """Takes its time for each task, and may be away at its end."""
+
+    def __init__(self, monkeypatch, tasks):
+        self.now, self.seconds, self._tasks = 0.0, 10.0, tasks
+        monkeypatch.setattr(dispatching, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def send(self, *task):
+        self.now += self.seconds
+        self._tasks.send(*task)
+
+
+@pytest.mark.parametrize("room", [None, 0])
+def test_a_slow_broker_keeps_no_old_claim_from_being_taken_over(tasks, queue, session, monkeypatch, room):
+    broker = SlowBroker(monkeypatch, tasks)
+    sweep = Sweep(broker.send, dispatch_seconds=60, claim_seconds=60)
+    queue()
+    tasks.room = room
+    sweep(session)
+    tasks.sent.clear()
+    tasks.room = None
+    update(session, "status = 'sending', claimed_at = now() - interval '2 minutes', dispatched_at = NULL")
+    sweep(session)
+    assert len(tasks.sent) == 1
+
+
+def test_old_claims_wait_when_the_database_went_while_a_broker_was_slow(tasks, queue, session, monkeypatch):
+    broker = SlowBroker(monkeypatch, tasks)
+    sweep = Sweep(broker.send, dispatch_seconds=60, claim_seconds=60)
+    queue()
+    tasks.room = 0
+
+    def away(*_):
+        raise OperationalError("UPDATE", {}, psycopg2.OperationalError("gone"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "_give_back", away)
+        with pytest.raises(OperationalError):
+            sweep(session)
+    tasks.room = None
+    update(session, "status = 'sending', claimed_at = now() - interval '2 minutes', dispatched_at = NULL")
+    sweep(session)
+    assert tasks.sent == []

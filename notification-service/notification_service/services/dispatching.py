@@ -75,7 +75,13 @@ class Sweep:
 
     def __call__(self, session: Session) -> bool:
         """Send a task for each notification that is due; return True when there may be more."""
-        taken, ends = self._take(session), time.monotonic() + TURN_SECONDS
+        is_more = self._send(session, self._take(session))
+        # What a slow broker took of this turn was no time without database.
+        self._swept_at = time.monotonic()
+        return is_more
+
+    def _send(self, session: Session, taken: Sequence[Any]) -> bool:
+        ends = time.monotonic() + TURN_SECONDS
         for place, row in enumerate(taken):
             if time.monotonic() > ends:
                 self._give_back(session, taken[place:])

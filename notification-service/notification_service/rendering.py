@@ -9,7 +9,7 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 
 from notification_service.config import Settings
 from notification_service.errors import PermanentFailure
@@ -32,10 +32,14 @@ class Mail:
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Turn what an event lacks into a `PermanentFailure`: it will lack it at every attempt."""
+    """Turn what an event lacks into a `PermanentFailure`: it will lack it at every attempt.
+
+    A template or a language that this release lacks is no such thing: during an update, the next
+    attempt may be a newer one's.
+    """
     try:
         yield
-    except (TemplateError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (UndefinedError, TypeError, ValueError, OverflowError) as error:
         reason = one_line(f"{type(error).__name__}: {error}")
         raise PermanentFailure(f"the message can't be written: {reason}") from error
 
@@ -86,26 +90,25 @@ class Texts:
     def mail(self, template: str, locale: str, data: Mapping[str, Any], *, link: str = "") -> Mail:
         """Render a mail; `link` is where its button leads, if it has one."""
         facts = self._facts(locale, data, link)
+        plain, html = self._plain.get_template("mail.txt"), self._html.get_template("mail.html")
         with _writing():
             layout = {**facts, **self._layout(template, locale, facts)}
-            return Mail(
-                subject=layout["subject"],
-                text=self._plain.get_template("mail.txt").render(layout),
-                html=self._html.get_template("mail.html").render(layout),
-            )
+            return Mail(layout["subject"], plain.render(layout), html.render(layout))
 
     def sms(self, template: str, locale: str, data: Mapping[str, Any]) -> str:
         """Render a text message."""
+        facts = self._facts(locale, data)
         with _writing():
-            return self._one(template, locale, "sms", self._facts(locale, data))
+            return self._one(template, locale, "sms", facts)
 
-    def push(self, template: str, locale: str, data: Mapping[str, Any]) -> tuple[str, str]:
-        """Render a push message's title and body."""
+    def push(self, template: str, locale: str, data: Mapping[str, Any]) -> tuple[str, str, str]:
+        """Render a push message's title and body, and the id of the order that it leads to."""
         facts = self._facts(locale, data)
         with _writing():
             return (
                 self._one(template, locale, "push_title", facts),
                 self._one(template, locale, "push_body", facts),
+                self._render("{{ order_id }}", facts),
             )
 
     def _layout(self, template: str, locale: str, facts: dict[str, Any]) -> dict[str, Any]:

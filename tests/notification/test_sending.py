@@ -87,21 +87,46 @@ class TestMail:
         assert row.status == "sent"
         assert [m.message["Message-ID"] for m in server.mails] == [f"<{row.id}@example.com>"]
 
-    @pytest.mark.parametrize("channel", ["email", "sms", "push"])
-    def test_whose_event_lacks_what_the_text_names_fails_at_once(self, deliver, box, channel):
+    @pytest.mark.parametrize(
+        ("channel", "data", "reason"),
+        [
+            ("email", "data - 'total_amount'", "UndefinedError: 'total_amount' is undefined"),
+            ("sms", "data - 'total_amount'", "UndefinedError: 'total_amount' is undefined"),
+            ("push", "data - 'total_amount'", "UndefinedError: 'total_amount' is undefined"),
+            ("push", "data - 'order_id'", "UndefinedError: 'order_id' is undefined"),
+            ("email", """data || '{"payment_time": "x"}'""", "ValueError: Invalid isoformat string: 'x'"),
+            (
+                "email",
+                """data || '{"payment_time": "0001-01-01T00:00:00+01:00"}'""",
+                "OverflowError: date value out of range",
+            ),
+        ],
+    )
+    def test_whose_event_does_not_give_what_the_text_shows_fails_at_once(
+        self, deliver, box, channel, data, reason
+    ):
         deliver("order.paid")
         with db.engine.begin() as connection:
             connection.execute(
-                text("UPDATE notifications SET data = data - 'total_amount', channel = :channel"),
-                {"channel": channel},
+                text(f"UPDATE notifications SET data = {data}, channel = :channel"), {"channel": channel}
             )
         [*_, row] = box.rows()
         box.send(id=row.id)
         [row] = box.rows(id=row.id)
-        assert (row.status, row.last_error) == (
-            "failed",
-            "the message can't be written: UndefinedError: 'total_amount' is undefined",
-        )
+        assert (row.status, row.last_error) == ("failed", f"the message can't be written: {reason}")
+
+    @pytest.mark.parametrize("channel", ["email", "sms", "push"])
+    @pytest.mark.parametrize("column", ["template", "locale"])
+    def test_that_only_a_newer_release_can_write_is_left_to_it(self, deliver, box, channel, column):
+        deliver("order.paid")
+        [*_, row] = box.rows()
+        change = text(f"UPDATE notifications SET {column} = 'newer', channel = :channel")
+        with db.engine.begin() as connection:
+            connection.execute(change, {"channel": channel})
+        with pytest.raises(KeyError, match="newer"):
+            box.send(id=row.id)
+        [row] = box.rows(id=row.id)
+        assert (row.status, row.last_error) == ("sending", None)
 
     def test_is_given_up_after_a_day(self, deliver, box, sink):
         sink.refuse_data = "451 try again later"

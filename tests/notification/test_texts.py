@@ -55,8 +55,9 @@ class TestOrderMails:
         data = data_of(template)
         number = data["order_id"][-8:].upper()
         assert number in texts.sms(template, locale, data)
-        title, body = texts.push(template, locale, data)
+        title, body, order_id = texts.push(template, locale, data)
         assert title
+        assert order_id == data["order_id"]
         assert number in body
 
 

@@ -157,8 +157,8 @@ def _write_push(notification: Notification, tools: Tools) -> PushMessage:
     data = notification.data
     if notification.template == DIRECT:
         return PushMessage(notification.id, notification.subject, data["body"], data["url"])
-    title, body = tools.texts.push(notification.template, notification.locale, data)
-    return PushMessage(notification.id, title, body, f"{tools.public_url}{ORDER_PATH}{data['order_id']}")
+    title, body, order_id = tools.texts.push(notification.template, notification.locale, data)
+    return PushMessage(notification.id, title, body, f"{tools.public_url}{ORDER_PATH}{order_id}")
 
 
 def _push_to_browsers(session: Session, notification: Notification, tools: Tools) -> None:

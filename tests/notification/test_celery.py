@@ -22,6 +22,7 @@ from pydantic import SecretStr
 
 from chassis.broker import Link, Message, Publisher
 from chassis.errors import DependencyAway
+from notification_service import task_queue
 from notification_service.models import db
 from notification_service.services import Sweep
 from notification_service.task_queue import QUEUE, TASK, TaskQueue
@@ -379,7 +380,7 @@ class TestTaskQueue:
             proxy.cut(refuse=True)
 
     def test_is_not_held_up_by_a_broker_that_falls_silent(self, settings, broker_admin, monkeypatch):
-        monkeypatch.setattr("notification_service.task_queue.ANSWER_SECONDS", 0.5)
+        monkeypatch.setattr(task_queue, "ANSWER_SECONDS", 0.5)
         proxy = Proxy(settings.amqp_host, settings.amqp_port)
         queue = TaskQueue(settings.model_copy(update={"amqp_port": proxy.port}))
         try:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 from dataclasses import replace
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -300,7 +301,7 @@ class TestGuard:
 
     def test_lets_no_request_go_to_a_name_of_this_machine(self, guarded, monkeypatch):
         addresses = [(2, 1, 6, "", ("127.0.0.1", 443)), (10, 1, 6, "", ("::1", 443, 0, 0))]
-        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: addresses)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
         with pytest.raises(TemporaryFailure):
             self.send(guarded, "https://push.example.com/x")
         assert public_addresses("push.example.com", 443) == []
@@ -312,8 +313,8 @@ class TestGuard:
             connected.append(address)
             raise ConnectionRefusedError
 
-        monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("93.184.216.34", 443))])
-        monkeypatch.setattr("socket.create_connection", create_connection)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(2, 1, 6, "", ("93.184.216.34", 443))])
+        monkeypatch.setattr(socket, "create_connection", create_connection)
         with pytest.raises(TemporaryFailure):
             self.send(guarded, "https://push.example.com/x")
         assert connected == [("93.184.216.34", 443)]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import psycopg2
 import pytest
 import sqlalchemy.exc
+from aiosmtpd.smtp import SMTP
 from sqlalchemy import text
 
 from notification_service.channels import email
@@ -316,7 +317,7 @@ class TestMailServer:
         async def quit_(server, _arg):
             await server.push(farewell)
 
-        monkeypatch.setattr("aiosmtpd.smtp.SMTP.smtp_QUIT", quit_)
+        monkeypatch.setattr(SMTP, "smtp_QUIT", quit_)
         app.extensions["tools"] = replace(app.extensions["tools"], mailer=mailer)
         # Its commands are looked up when it starts.
         sink.stop()

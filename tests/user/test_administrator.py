@@ -1,9 +1,12 @@
 """The first administrator is made of the settings, once."""
 
+from pathlib import Path
+
 import pytest
 
 from chassis.cli import prepare
 from tests.user.people import PASSWORD, Person, events_of, refusal
+from user_service.config import PUBLISHED_PASSWORD
 
 
 def sign_in(app, name="root"):
@@ -31,6 +34,34 @@ def test_keeps_a_changed_password_at_the_next_start(make_user_app):
     prepare(app)
     prepare(make_user_app(app.config["SETTINGS"].db_name, admin_password="changed in the settings"))
     assert sign_in(app).status_code == 200
+
+
+@pytest.fixture
+def published(make_user_app):
+    """A shop that was started with what `.env.example` says, and its administrator, signed in."""
+    app = make_user_app(admin_password=PUBLISHED_PASSWORD)
+    prepare(app)
+    return app, Person(app, user={"username": "root"}).sign_in(PUBLISHED_PASSWORD)
+
+
+def test_a_password_that_is_published_gives_way_to_that_of_the_settings(published, make_user_app):
+    app, known = published
+    prepare(make_user_app(app.config["SETTINGS"].db_name, admin_password=PASSWORD))
+    assert refusal(known.refresh())[0] == 401
+    assert refusal(known.post("/login", {"username": "root", "password": PUBLISHED_PASSWORD}))[0] == 401
+    assert sign_in(app).status_code == 200
+
+
+def test_a_password_that_is_published_stays_while_redis_is_away(published, make_user_app):
+    app, known = published
+    prepare(make_user_app(app.config["SETTINGS"].db_name, admin_password=PASSWORD, redis_port=1))
+    assert known.refresh().status_code == 200
+    assert refusal(sign_in(app)) == (401, "invalid_credentials")
+
+
+def test_the_published_password_is_that_of_the_example():
+    example = (Path(__file__).parents[2] / ".env.example").read_text()
+    assert f"\nADMIN_PASSWORD={PUBLISHED_PASSWORD}\n" in example
 
 
 @pytest.mark.parametrize(

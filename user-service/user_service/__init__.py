@@ -12,7 +12,7 @@ from chassis.idempotency import purge_keys
 from chassis.service import Chassis, create_service
 from chassis.worker import Job, WorkerPlan
 from user_service import commands, docs, internal, routes
-from user_service.config import Settings
+from user_service.config import PUBLISHED_PASSWORD, Settings
 from user_service.errors import ERROR_TABLE
 from user_service.models import db
 from user_service.services.accounts import make_first_administrator
@@ -20,6 +20,7 @@ from user_service.services.attempts import Attempts
 from user_service.services.hashing import Hasher
 from user_service.services.keys import Signer, Vault, ensure_signing_key, read_key_set, retire_keys
 from user_service.services.mail_tokens import purge_tokens
+from user_service.services.passwords import replace_published_password
 from user_service.services.session_store import SessionStore
 from user_service.services.tools import Tools
 
@@ -80,10 +81,11 @@ def fetch_own_keys() -> dict[str, Any]:
 def prepare(app: Flask, settings: Settings, vault: Vault) -> None:
     """Make what the service can't be without: a signing key and an administrator."""
     ensure_signing_key(db.session, vault)
+    tools: Tools = app.extensions["tools"]
+    name, password = settings.admin_username, settings.admin_password.get_secret_value()
     make_first_administrator(
-        db.session,
-        app.extensions["tools"].hasher,
-        username=settings.admin_username,
-        email=settings.admin_email,
-        password=settings.admin_password.get_secret_value(),
+        db.session, tools.hasher, username=name, email=settings.admin_email, password=password
+    )
+    replace_published_password(
+        db.session, tools, username=name, published=PUBLISHED_PASSWORD, password=password
     )

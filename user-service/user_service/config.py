@@ -6,6 +6,9 @@ from pydantic import Field, SecretStr
 
 from chassis.config import ServiceSettings
 
+# What `.env.example` gives the first administrator.
+PUBLISHED_PASSWORD = "admin123456"
+
 
 class Settings(ServiceSettings):
     """The settings of the user service."""

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
+from chassis.errors import DependencyAway
 from chassis.events import record
+from chassis.logs import get_logger
 from chassis.tokens import Identity
 from user_service import events
 from user_service.errors import InvalidMailToken, WrongPassword
@@ -17,6 +19,8 @@ from user_service.services.mail_tokens import EMAIL_CHANGE, RECOVERY, forget_tok
 from user_service.services.tools import Tools
 
 RECOVERY_SECONDS = 0.15
+
+log = get_logger(__name__)
 
 
 def change_password(session: Session, tools: Tools, identity: Identity, *, current: str, new: str) -> None:
@@ -31,6 +35,28 @@ def change_password(session: Session, tools: Tools, identity: Identity, *, curre
         user = lock_unchanged(here, user)
         _set_password(here, user, password_hash)
         tools.sessions.end_all(user.id, but=identity.session_id)
+
+
+def replace_published_password(
+    session: Session, tools: Tools, *, username: str, published: str, password: str
+) -> None:
+    """Give that administrator the password of the settings in place of one that everybody knows."""
+    user = find_by_name(session, username)
+    if user is None or user.role != "admin" or not password or password == published:
+        return
+    if not tools.hasher.matches(published, user.password_hash):
+        return
+    password_hash = tools.hasher.hash(password)
+    try:
+        with transaction(session) as here:
+            _set_password(here, lock_unchanged(here, user), password_hash)
+            tools.sessions.end_all(user.id)
+    except WrongPassword:
+        log.info("another replica was faster", user_id=user.id)
+    except DependencyAway as error:
+        log.error("an administrator keeps the published password until the next start", reason=str(error))
+    else:
+        log.info("the administrator's published password was replaced", user_id=user.id)
 
 
 def request_recovery(session: Session, tools: Tools, email: str) -> None:

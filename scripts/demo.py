@@ -56,7 +56,10 @@ class Shop:
     def sign_in(self, username: str, password: str) -> None:
         """Act as this person from now on."""
         login = {"username": username, "password": password}
-        self._token = self.ask("POST", "/login", login)["access_token"]
+        answer = self.ask("POST", "/login", login, known=["invalid_credentials"])
+        if answer is None:
+            sys.exit(f"ADMIN_PASSWORD in .env is not the password of {username}: was it changed since?")
+        self._token = answer["access_token"]
 
 
 class Shelves:
@@ -100,7 +103,7 @@ def main() -> None:
         made, total = make_products(shop)
     except OSError as error:
         sys.exit(f"The shop at {url} does not answer ({error}); start it with make up.")
-    print(f"{made} products were made; the catalogue has {total}.")
+    print(f"{made} products were made of the demo's {total}.")
     print(f"Customer: {CUSTOMER['username']}, password: {CUSTOMER['password']}")
 
 

@@ -27,8 +27,10 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 LARGEST_MAIL = 25 * 1024 * 1024
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Mail</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body{{font:16px system-ui;max-width:56rem;margin:2rem auto;padding:0 1rem}}
-pre{{white-space:pre-wrap;background:#f6f6f6;padding:1rem}}small{{color:#555}}</style>
+summary{{padding:.4rem 0}}small{{display:block;color:#555}}
+pre{{overflow-wrap:anywhere;white-space:pre-wrap;background:#f6f6f6;padding:1rem}}</style>
 <h1>{count} mails</h1>{mails}</html>"""
 MAIL = """<details><summary>{subject} <small>to {to}, {date}</small></summary><pre>{text}</pre></details>"""
 

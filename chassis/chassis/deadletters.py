@@ -127,6 +127,8 @@ def _open(app: Flask, queue: str | None) -> Any:
     owned: list[str] = plan.queues if plan else []
     if queue is not None and queue not in owned:
         sys.exit(f"{queue} is no queue of {settings.service}; these are: {', '.join(owned) or 'none'}.")
+    if not owned:
+        click.echo(f"{settings.service} reads no queue.")
     try:
         for name in [queue] if queue else owned:
             with closing(Link(settings, f"{settings.service} dead letters")) as link:

@@ -1,11 +1,13 @@
 """Dead letters: seen with their reasons, put back without a loss."""
 
 from contextlib import closing
+from types import SimpleNamespace
 
 import orjson
 import pytest
+from flask import Flask
 
-from chassis import consuming
+from chassis import consuming, deadletters
 from chassis.broker import Link
 from chassis.consuming import Receiver
 from chassis.inbox import Consumer, note_failure
@@ -45,6 +47,15 @@ def test_without_the_database_the_list_lacks_only_the_reasons(broker, stranded):
     done = stranded.test_cli_runner().invoke(args=["dead-letters", "list"])
     assert done.exit_code == 0
     assert done.output.splitlines()[1].endswith("rejected")
+
+
+@pytest.mark.parametrize("command", ["list", "replay"])
+def test_a_service_that_reads_no_queue_says_so(command):
+    app = Flask("quiet")
+    app.config["SETTINGS"] = SimpleNamespace(service="quiet-service")
+    deadletters.register_commands(app)
+    done = app.test_cli_runner().invoke(args=["dead-letters", command])
+    assert (done.exit_code, done.output) == (0, "quiet-service reads no queue.\n")
 
 
 def event_id(body: bytes) -> str:

@@ -9,6 +9,8 @@ left=""
 
 # From here on an end says what is left, but for a restore within a move: the move has the last word.
 say_what_is_left() {
+    # What it runs says nothing of the kind.
+    export SAYS_WHAT_IS_LEFT=1
     trap '[ -z "$left" ] || [ -n "${WITHIN_MOVE:-}" ] || echo "$left" >&2' EXIT
     # Stops that were begun go on in spite of Ctrl-C, and what is said holds only once they are over.
     trap 'wait; exit 1' INT TERM HUP
@@ -73,19 +75,27 @@ queues_read() {
 }
 
 restore() {
-    local file=${1:-} queues sent
+    local file=${1:-} queues sent salt key
     [ -n "$file" ] || die "Name a backup: make restore FILE=$KEPT/shop-….tar"
     [ -r "$file" ] || die "There is no backup $file that can be read."
     is_whole "$file" || die "$file is no whole backup of a shop."
-    echo "restoring $file, which takes about a minute"
+    left="Nothing was restored; the suite may be half up: run it again, or stop it by make down."
+    say_what_is_left
+    [ -n "${WITHIN_MOVE:-}" ] || echo "starting the suite, if it does not run yet"
     scripts/suite.sh up >/dev/null
-    [ "$(key_of "$(fact "$file" salt)")" = "$(fact "$file" key)" ] ||
-        die "KEY_ENCRYPTION_SECRET is not the one of the backed up suite, so its signing keys could not be read: set that one in .env."
-    on_server restore.sh check "$(fact "$file" postgres)" </dev/null || exit 1
-    queues=$(queues_read) || die "The services don't tell which events they read, so nothing was restored; make status shows why."
+    # Not nested: a trap that runs within nested substitutions upsets Bash.
+    salt=$(fact "$file" salt)
+    key=$(key_of "$salt") || fail "The user service does not tell its key, so nothing was restored; make status shows why."
+    [ "$key" = "$(fact "$file" key)" ] ||
+        fail "KEY_ENCRYPTION_SECRET is not the one of the backed up suite, so its signing keys could not be read: set that one in .env."
+    if ! on_server restore.sh check "$(fact "$file" postgres)" </dev/null; then
+        left=""
+        exit 1
+    fi
+    echo "restoring $file, which takes about a minute"
+    queues=$(queues_read) || fail "The services don't tell which events they read, so nothing was restored; make status shows why."
     mapfile -t queues <<<"$queues"
     left="The restore was broken off: make up starts the services again, then run it again; it is refused when the shop is there already."
-    say_what_is_left
     halt
     if ! sent=$(on_server restore.sh restore "${queues[@]}" <"$file"); then
         scripts/suite.sh up >/dev/null
@@ -105,7 +115,8 @@ agree() {
     local deadline=$((SECONDS + ${WAIT_SECONDS:-120})) found status
     while true; do
         status=0
-        found=$(service order-service flask reconcile) || status=$?
+        # Its complaints are kept too: they count only when this goes on, and Ctrl-C makes it complain.
+        found=$(service order-service flask reconcile 2>&1) || status=$?
         if [ "$status" = 0 ] && [ "$(on_server restore.sh unsent </dev/null)" = 0 ]; then break; fi
         if [ "$SECONDS" -ge "$deadline" ]; then
             echo "$found"
@@ -167,11 +178,11 @@ move() {
     [ -n "$(mode_of_data)" ] || die "There is no shop here to move: make up MODE=$wanted starts a new one."
     [ "$wanted" != "$old" ] || die "The suite is in $wanted mode already."
     [ "$wanted" = plain ] || engine_answers || die "No Docker engine answers: start it first."
-    scripts/suite.sh up >/dev/null
-    salt=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
-    key=$(key_of "$salt") || die "The user service does not tell its key, so nothing was moved."
     left="Nothing was moved; make up starts the shop again."
     say_what_is_left
+    scripts/suite.sh up >/dev/null
+    salt=$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')
+    key=$(key_of "$salt") || fail "The user service does not tell its key, so nothing was moved."
     # From here on nobody buys what the backup would not hold.
     halt
     if ! file=$(write_backup "$salt" "$key"); then

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # One suite, two ways to run it: containers where a Docker engine answers, else plain processes.
-# What it can be told stands in USAGE; `make help` explains it.
 #
 # data/ belongs to the way that made it (their PostgreSQLs sort differently, their brokers differ in version):
 # data/.mode names it, and MODE=docker|plain chooses at the first start. SUITE_ROOT is the folder that holds data/,
@@ -13,7 +12,20 @@ root=${SUITE_ROOT:-$PWD}
 # A container's state with its health or, when it has ended, its exit code; then its name.
 STATE='{{.State.Status}}:{{if eq .State.Status "exited"}}{{.State.ExitCode}}{{else if .State.Health}}{{.State.Health.Status}}{{end}} {{.Name}}'
 
-USAGE="Usage: scripts/suite.sh up|down|status|logs|url|restart|rolling-restart|reset|backup|restore|move [PROCESS|FILE]"
+USAGE="Usage: scripts/suite.sh COMMAND …
+  up                       start the shop and wait until it is well
+  down                     stop it; the data stays
+  status                   list the processes
+  logs [PROCESS]           follow the logs, all or one process's
+  url                      print the shop's address
+  restart PROCESS          restart one process
+  rolling-restart SERVICE  replace a service's replicas one by one (Docker)
+  reset                    stop it and delete data and logs, after asking (YES=1 does not ask)
+  backup                   write the shop as it is into backups/
+  restore FILE             bring a backup into an empty suite
+  move                     move the shop to the other mode (TO=docker|plain)
+  run SERVICE COMMAND …    run a command beside a service's process
+MODE=docker|plain says how a new shop runs; without it, by Docker when an engine answers. Data that is there knows its mode."
 
 die() {
     echo "$*" >&2
@@ -134,17 +146,16 @@ restart() {
 }
 
 rolling_restart() {
-    case $1 in
-        user-service | product-service | order-service | notification-service) ;;
-        *) die "Name a service that Nginx leads to: make rolling-restart SERVICE=order-service" ;;
-    esac
+    local service=""
+    case $1 in user-service | product-service | order-service | notification-service) service=$1 ;; esac
     [ "$mode" = docker ] ||
-        die "Without Docker a service is one process, which nothing can stand in for: make restart SERVICE=$1."
+        die "Without Docker a service is one process, which nothing can stand in for: make restart SERVICE=${service:-order-service}."
+    [ -n "$service" ] || die "Name a service that Nginx leads to: make rolling-restart SERVICE=order-service"
     exec scripts/rolling_restart.sh "$1"
 }
 
 run() {
-    [ $# -ge 2 ] || die "Usage: scripts/service.sh SERVICE COMMAND …, such as scripts/service.sh order-service flask outbox"
+    [ $# -ge 2 ] || die "$USAGE"
     if [ "$mode" = plain ]; then plain run "$@"; fi
     local options=()
     # Without a terminal Compose would refuse to give the command one.

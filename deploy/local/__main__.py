@@ -57,8 +57,7 @@ def url(suite: Suite, _: str | None) -> None:
 
 def down(suite: Suite, _: str | None) -> None:
     """Stop every process; the data stays."""
-    if suite.supervisor.is_running():
-        suite.supervisor.shut_down()
+    _shut_down(suite)
     print("The suite is stopped; its data is kept.")
 
 
@@ -98,7 +97,7 @@ def restart(suite: Suite, process: str | None) -> None:
 
 def forget(suite: Suite, _: str | None) -> None:
     """Stop the suite and delete its data and logs."""
-    down(suite, None)
+    _shut_down(suite)
     suite.layout.delete()
     print("Data and logs are deleted.")
 
@@ -114,6 +113,11 @@ def run(suite: Suite, process: str, words: list[str]) -> None:
         raise SetupError(f"There is no command {program.command[0]}.") from None
 
 
+def _shut_down(suite: Suite) -> None:
+    if suite.supervisor.is_running():
+        suite.supervisor.shut_down()
+
+
 def _named(process: str | None) -> str:
     if not process:
         raise SetupError("Name a process: make restart SERVICE=order-service; make status lists them.")
@@ -126,6 +130,8 @@ def _demand_running(suite: Suite) -> None:
 
 
 RUN = "run"
+# What a shell tells of a command that Ctrl-C ended.
+BROKEN_OFF = 130
 COMMANDS = {
     command.__name__: command for command in (up, url, down, status, logs, start, stop, restart, forget)
 }
@@ -145,9 +151,23 @@ def main() -> int:
         print(error, file=sys.stderr)
     except OSError as error:
         print(_explain(error), file=sys.stderr)
+    except KeyboardInterrupt:
+        _say_broken_off(arguments.command)
+        return BROKEN_OFF
     else:
         return 0
     return 1
+
+
+def _say_broken_off(command: str) -> None:
+    # A restore or a move has the last word on what it began.
+    if command == RUN or "SAYS_WHAT_IS_LEFT" in os.environ:
+        return
+    if command == up.__name__:
+        told = "Broken off, so the suite may be half up: make up goes on, make down stops it."
+    else:
+        told = "Broken off: run the command again to finish it."
+    print(told, file=sys.stderr)
 
 
 def _explain(error: OSError) -> str:

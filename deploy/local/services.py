@@ -158,5 +158,6 @@ def beside(programs: Sequence[Program], process: str, command: Sequence[str]) ->
     for program in programs:
         if program.name == process:
             return replace(program, command=tuple(command))
-    names = ", ".join(program.name for program in programs)
+    # The database server is none of them, but takes commands too.
+    names = ", ".join(("postgres", *(program.name for program in programs)))
     raise SetupError(f"There is no service {process}; there are {names}.")

@@ -183,18 +183,19 @@ def test_how_it_is_used_is_told_who_asks(clone: Path) -> None:
     asked, wrong = suite(clone, "--help"), suite(clone, "fly")
     assert (asked.returncode, wrong.returncode) == (0, 1)
     assert asked.stdout == wrong.stderr
-    assert asked.stdout.startswith("Usage: scripts/suite.sh up|down|")
+    assert asked.stdout.startswith("Usage: scripts/suite.sh COMMAND")
+    script = (REPOSITORY / "scripts/suite.sh").read_text()
+    [offered] = re.findall(r"^    (up \|.*)\)$", script, re.MULTILINE)
+    for command in (*offered.split(" | "), "rolling-restart", "run"):
+        assert re.search(rf"^  {command}\b", asked.stdout, re.MULTILINE), command
+    assert suite(clone, "run", "order-service", MODE="plain").stderr == asked.stdout
 
 
-def test_a_restart_of_what_is_no_service_is_refused(clone: Path) -> None:
-    refusal = suite(clone, "rolling-restart", "foo", MODE="plain")
-    told = "Name a service that Nginx leads to: make rolling-restart SERVICE=order-service\n"
-    assert (refusal.returncode, refusal.stderr) == (1, told)
-
-
-def test_only_containers_are_replaced_one_by_one(clone: Path) -> None:
-    refusal = suite(clone, "rolling-restart", "order-service", MODE="plain")
+@pytest.mark.parametrize("name", ["order-service", "foo", ""])
+def test_only_containers_are_replaced_one_by_one(clone: Path, name: str) -> None:
+    refusal = suite(clone, "rolling-restart", name, MODE="plain")
     assert refusal.returncode == 1
+    assert refusal.stderr.startswith("Without Docker ")
     assert "make restart SERVICE=order-service" in refusal.stderr
     assert len(refusal.stderr.splitlines()) == 1
 

@@ -23,7 +23,8 @@ case "$*" in
     *fingerprint*) line="fingerprint"; echo a-fingerprint ;;
     *consumers*) line="consumers"; echo "order.events order.paid" ;;
     *"restore.sh restore"*) line="bring in"; echo 0 ;;
-    *reconcile*) line="reconcile"; echo "drift 0" ;;
+    *reconcile*) line="reconcile"; [ "$BREAKS" != reconcile ] || echo "Traceback" >&2; echo "drift 0" ;;
+    *"restore.sh check"*) line="check" ;;
     *unsent*) line="unsent"; echo 0 ;;
 esac
 echo "$line" >>"$FOLDER/asked"
@@ -136,7 +137,7 @@ def test_without_a_backup_the_services_start_again(shop: Path, move: Move):
     assert (shop / "data/postgres").is_dir()
 
 
-@pytest.mark.parametrize("step", ["compose stop", "back up", "down"])
+@pytest.mark.parametrize("step", ["up", "fingerprint", "compose stop", "back up", "down"])
 def test_broken_off_before_the_data_is_put_aside_it_leaves_the_shop(shop: Path, move: Move, step: str):
     moved = move(breaks=step)
     assert moved.returncode != 0
@@ -251,6 +252,9 @@ def test_a_restore_within_a_move_leaves_the_last_word_to_it(shop: Path, move: Mo
 @pytest.mark.parametrize(
     ("step", "told"),
     [
+        ("up", "Nothing was restored; the suite may be half up: "),
+        ("fingerprint", "Nothing was restored; the suite may be half up: "),
+        ("check", "Nothing was restored; the suite may be half up: "),
         (
             "compose stop",
             "The restore was broken off: make up starts the services again, then run it again; ",
@@ -262,8 +266,17 @@ def test_a_restore_within_a_move_leaves_the_last_word_to_it(shop: Path, move: Mo
 def test_a_restore_that_is_broken_off_says_what_is_left(shop: Path, move: Move, step: str, told: str):
     restored = move("restore", "written.tar", breaks=step)
     assert restored.returncode != 0
-    assert restored.stderr.splitlines()[-1].startswith(told)
+    assert len(restored.stderr.splitlines()) == 1, restored.stderr
+    line = restored.stderr
+    assert line.startswith(told)
     assert asked(shop)[-1] == step
+
+
+def test_a_suite_that_is_not_empty_is_refused_before_anything_is_restored(shop: Path, move: Move):
+    refused = move("restore", "written.tar", fails="check")
+    assert (refused.returncode, refused.stderr) == (1, "")
+    assert refused.stdout == "starting the suite, if it does not run yet\n"
+    assert asked(shop)[-1] == "check"
 
 
 def test_a_restore_that_ends_well_says_nothing_of_that(shop: Path, move: Move):

@@ -52,7 +52,7 @@ def test_a_command_gets_what_the_service_has(tmp_path: Path) -> None:
     assert found.directory == tmp_path / "code/order-service"
     assert found.environment == environment("order", settings, place)
     assert found.owner == accounts.caller()
-    with pytest.raises(SetupError, match="no service shop-service; there are user-service, "):
+    with pytest.raises(SetupError, match="no service shop-service; there are postgres, user-service, "):
         beside(programs, "shop-service", ["flask"])
 
 
@@ -63,7 +63,7 @@ def test_a_suite_that_does_not_run_is_said_in_one_sentence(clone: Path) -> None:
 
 
 def test_a_command_is_asked_for(clone: Path) -> None:
-    assert service(clone, "order-service").stderr.startswith("Usage: ")
+    assert service(clone, "order-service").stderr.startswith("Usage: scripts/service.sh SERVICE COMMAND")
 
 
 @pytest.mark.usefixtures("own_account")

@@ -58,9 +58,10 @@ faults() {
     python -m tests.faults "${options[@]}" "$@"
 }
 
-# Whether the fault lab notices that a safeguard is gone.
+# Whether the fault lab notices that a safeguard is gone; only a whole run may write its page.
 mutants() {
     set_up
+    [ $# -gt 0 ] || set -- --out docs/faults-mutants.md
     python -m tests.faults.mutants "$@"
 }
 

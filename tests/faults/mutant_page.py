@@ -52,12 +52,12 @@ class Outcome:
         return self.rule is None or finding.startswith(f"rule {self.rule}:")
 
 
-def write_page(path: Path, outcomes: Sequence[Outcome], minutes: float) -> None:
+def write_page(path: Path, outcomes: Sequence[Outcome], *, commit: str, minutes: float) -> None:
     """Put the table into its place of a page."""
     before, _, rest = path.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     if not after:
         raise ValueError(f"{path} has no place for the table")
-    told = f"{time.strftime('%Y-%m-%d', time.gmtime())}, {minutes:.0f} min."
+    told = f"{time.strftime('%Y-%m-%d', time.gmtime())}, commit `{commit}`, {minutes:.0f} min."
     table = "\n".join([HEAD, "|" + " --- |" * 5, *(outcome.line() for outcome in outcomes)])
     path.write_text(f"{before}{BEGIN}\n{told}\n\n{table}\n{END}{after}")

@@ -23,7 +23,7 @@ from tests.faults.load import Load
 from tests.faults.mutant_page import HEAD, Blown, Outcome, write_page
 from tests.faults.mutant_table import BROKER, EXPERIMENT, FRONT, LATE, MUTANTS, Change, Strike
 from tests.faults.plain_stage import start_plain_stage
-from tests.faults.run import strike
+from tests.faults.run import describe_commit, strike
 from tests.faults.stage import NOT_COPIED, REPOSITORY
 
 TRIES = 3
@@ -112,7 +112,8 @@ def main() -> int:
     began = time.monotonic()
     outcomes = run_all(arguments.names)
     if arguments.out:
-        write_page(arguments.out, outcomes, (time.monotonic() - began) / 60)
+        minutes = (time.monotonic() - began) / 60
+        write_page(arguments.out, outcomes, commit=describe_commit(), minutes=minutes)
     survivors = [outcome.what for outcome in outcomes if not outcome.passed]
     minutes = (time.monotonic() - began) / 60
     print(

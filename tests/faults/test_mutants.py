@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.faults.mutant_page import Blown, Outcome
+from tests.faults.mutant_page import BEGIN, END, Blown, Outcome, write_page
 from tests.faults.mutant_table import EXPERIMENT, MUTANTS, Change
 from tests.faults.mutants import apply
 from tests.faults.stage import REPOSITORY
@@ -58,3 +58,15 @@ def test_a_mutant_is_caught_by_its_rule_alone_and_the_control_by_none(rule, blow
 
 def test_trouble_that_breaks_no_rule_makes_the_control_red():
     assert not Outcome("x", "y", None, [Blown("x", [], ["not at rest 60 s after the fault"])]).passed
+
+
+def test_a_page_names_the_commit_and_keeps_what_stands_around_the_table(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    outcome = Outcome("nothing (control)", "nginx, kill", None, [Blown("nginx, kill", [], [])])
+    write_page(page, [outcome], commit="0123456789ab", minutes=11.4)
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[1], lines[-2], lines[-1]) == ("before", BEGIN, END, "after")
+    assert lines[2].endswith("commit `0123456789ab`, 11 min.")
+    assert outcome.line() in lines
+    assert "old" not in lines

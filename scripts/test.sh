@@ -19,10 +19,17 @@ lint() {
 all() {
     set_up
     lint
+    # Beside the others, for it mostly waits; one running suite for both. Bash has what runs in the background
+    # ignore Ctrl-C, which has to end the suite, too.
+    mkdir -p build
+    env --default-signal=INT pytest -m "not thorough" "$@" tests/e2e tests/security >build/test-suite.log 2>&1 &
+    local suite=$! failed=0
     # Each worker process has servers of its own; files stay whole, for their tests share what is costly.
-    pytest "$@" -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/security tests
-    # One running suite for both.
-    pytest -m "not thorough" "$@" tests/e2e tests/security
+    pytest "$@" -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/security tests || failed=1
+    echo "The end-to-end and security tests go on; build/test-suite.log has how far they are."
+    wait "$suite" || failed=1
+    cat build/test-suite.log
+    return "$failed"
 }
 
 # The end-to-end tests against containers, which stay up when they were up before.

@@ -41,6 +41,16 @@ class DomainError(Exception):
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
+def lines_schema(description: str, *names: str) -> dict[str, Any]:
+    """Describe a member that is a list of objects with these integers."""
+    line = {
+        "type": "object",
+        "properties": {name: {"type": "integer"} for name in names},
+        "required": [*names],
+    }
+    return {"type": "array", "description": description, "items": line}
+
+
 class NotFound(DomainError):
     detail = "There is nothing here."
 

@@ -17,7 +17,7 @@ IllegalMove                       (a bug) a payment or refund was moved as it ca
 
 from typing import ClassVar
 
-from chassis.errors import DomainError, ErrorTable
+from chassis.errors import DomainError, ErrorTable, lines_schema
 from chassis.money import OUTPUT_SCHEMA
 
 
@@ -37,17 +37,7 @@ class CartAlreadyOrdered(DomainError):
 class InsufficientStock(DomainError):
     detail = "There is too little stock."
     member_schemas: ClassVar = {
-        "items": {
-            "type": "array",
-            "description": "What is short.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    name: {"type": "integer"} for name in ("product_id", "requested", "available")
-                },
-                "required": ["product_id", "requested", "available"],
-            },
-        }
+        "items": lines_schema("What is short.", "product_id", "requested", "available")
     }
 
 

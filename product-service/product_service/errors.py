@@ -10,7 +10,7 @@ DomainError
 
 from typing import ClassVar
 
-from chassis.errors import DomainError, ErrorTable
+from chassis.errors import DomainError, ErrorTable, lines_schema
 
 
 class SkuTaken(DomainError):
@@ -24,17 +24,7 @@ class CategoryInUse(DomainError):
 class InsufficientStock(DomainError):
     detail = "There is not enough in stock."
     member_schemas: ClassVar = {
-        "items": {
-            "type": "array",
-            "description": "What is short.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    name: {"type": "integer"} for name in ("product_id", "requested", "available")
-                },
-                "required": ["product_id", "requested", "available"],
-            },
-        }
+        "items": lines_schema("What is short.", "product_id", "requested", "available")
     }
 
     @classmethod

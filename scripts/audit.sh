@@ -10,7 +10,7 @@ tools() {
     if ! cmp -s requirements-audit.txt "$venv/requirements.txt"; then
         rm -rf "$venv"
         scripts/python.sh -m venv "$venv"
-        "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements-audit.txt
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-audit.txt
         cp requirements-audit.txt "$venv/requirements.txt"
     fi
 }

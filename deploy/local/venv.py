@@ -66,7 +66,9 @@ def _install(folder: Path, requirements: Path) -> None:
         return
     print(f"Installing {requirements.name} into {folder} …", file=sys.stderr)
     pip = [str(folder / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    _run([*pip, "--require-hashes", "-r", str(requirements)], "install the Python packages")
+    # The file names all that is needed. Resolving it once more would let pip before 23.3 take a newer release
+    # of a package that another asks for with an extra (pip issue 9644), which has no hash here.
+    _run([*pip, "--no-deps", "--require-hashes", "-r", str(requirements)], "install the Python packages")
     stamp.write_text(wanted)
 
 

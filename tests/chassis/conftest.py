@@ -11,6 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from chassis.tokens import Identity, sign_access_token
+from tests.apps import close_app
 from tests.chassis.sample import Settings, make_sample
 from tests.servers import Database, PostgresServer, RedisServer
 
@@ -60,8 +61,7 @@ def app(settings: Settings, key_set: dict[str, Any], pause: list[Callable[[], No
         settings, before_reply=lambda: [act() for act in pause] and None, fetch_keys=lambda: key_set
     )
     yield app
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
+    close_app(app)
 
 
 @pytest.fixture

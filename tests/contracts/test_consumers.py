@@ -11,7 +11,7 @@ from werkzeug.serving import make_server
 from chassis.events import parse_cloudevent
 from chassis.inbox import receive
 from chassis.migrations import migrate
-from tests.apps import SERVICES, make_app
+from tests.apps import SERVICES, close_app, make_app
 from tests.contracts.event_schemas import EVENT_TYPES, examples
 
 KEY = "k" * 32
@@ -55,8 +55,7 @@ def app(request, postgres_server, user_service_url):
     app = make_service(request.param, postgres_server, user_service_url=user_service_url, **key)
     with app.app_context():
         yield app
-        app.extensions["edge"].db.session.remove()
-        app.extensions["edge"].db.engine.dispose()
+    close_app(app)
 
 
 def handlers(app):

@@ -22,6 +22,7 @@ from notification_service import create_app
 from notification_service.config import Settings
 from notification_service.models import Notification, db
 from notification_service.services import send_notification
+from tests.apps import close_app
 from tests.contracts.event_schemas import examples
 from tests.notification.stubs import USER_KEY, MailSink, PushService, UserService, serve
 from tests.servers import Database, PostgresServer, RedisServer
@@ -140,9 +141,7 @@ def app(settings: Settings) -> Iterator[Flask]:
         with db.engine.begin() as connection:
             connection.execute(text(f"TRUNCATE {names} CASCADE"))
     yield app
-    with app.app_context():
-        db.session.remove()
-        db.engine.dispose()
+    close_app(app)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from order_service import create_app, make_providers
 from order_service.config import Settings
 from order_service.payments.registry import Providers
 from order_service.payments.sandbox import Sandbox
+from tests.apps import close_app
 from tests.order.product_books import KEY, NOTIFICATION_KEY, USER_KEY, ProductBooks, make_server
 from tests.order.shop import WEBHOOK_SECRET, Person, Shop
 from tests.servers import PostgresServer, RedisServer
@@ -110,8 +111,7 @@ def make_shop(
 
     yield make
     for app in apps:
-        with app.app_context():
-            app.extensions["sqlalchemy"].engine.dispose()
+        close_app(app)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from chassis.migrations import migrate
 from chassis.tokens import Identity, sign_access_token
 from product_service import create_app
 from product_service.config import Settings
+from tests.apps import close_app
 from tests.product.shop import ORDER_KEY, Shop, empty
 from tests.servers import Database, PostgresServer, RedisServer
 
@@ -90,8 +91,7 @@ def make_product_app(
 
     yield make
     for app in apps:
-        with app.app_context():
-            app.extensions["sqlalchemy"].engine.dispose()
+        close_app(app)
 
 
 @pytest.fixture(scope="session")

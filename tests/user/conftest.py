@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 from chassis.cli import prepare
 from chassis.migrations import migrate
 from chassis.tokens import sign_service_token
+from tests.apps import close_app
 from tests.servers import Database, PostgresServer, RedisServer
 from tests.user.people import PASSWORD, Person
 from user_service import create_app
@@ -77,8 +78,7 @@ def make_user_app(
 
     yield make
     for app in apps:
-        with app.app_context():
-            app.extensions["sqlalchemy"].engine.dispose()
+        close_app(app)
 
 
 @pytest.fixture(scope="session")

@@ -96,15 +96,17 @@ def test_one_address_has_so_many_requests_at_once() -> None:
     with run_proxy(EDGE_LIMIT_CONNECTIONS="2") as proxy:
         held = [proxy.connect(proxy.port) for _ in range(2)]
         for connection in held:
-            # The rest of the body never comes, so the request stays.
+            # The body keeps coming and never ends, so the request stays.
             connection.putrequest("POST", "/api/v1/orders")
-            connection.putheader("Content-Length", "10")
-            connection.endheaders(b"12345")
+            connection.putheader("Content-Length", "1000")
+            connection.endheaders(b"1")
         deadline = threading.Event()
         for _ in range(50):
             answer = proxy.request("/api/v1/products")
             if answer[0] == 429:
                 break
+            for connection in held:
+                connection.send(b"1")
             deadline.wait(0.1)
         limited(answer, "1")
         for connection in held:

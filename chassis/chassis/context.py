@@ -11,6 +11,8 @@ from uuid import uuid4
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 traceparent: ContextVar[str] = ContextVar("traceparent", default="")
 _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+# When the request in hand came, which may be long before a thread was free for it.
+arrived_at: ContextVar[float | None] = ContextVar("arrived_at", default=None)
 # `bind_context` has arguments of the same names, which hide the variables inside it.
 _request_id_var, _traceparent_var = request_id, traceparent
 
@@ -55,6 +57,12 @@ def seconds_left(at_most: float) -> float:
     """Return how long one wait may last: `at_most`, or what the request's deadline leaves."""
     deadline = _deadline.get()
     return at_most if deadline is None else max(0.0, min(at_most, deadline - time.monotonic()))
+
+
+def seconds_since_arrival() -> float:
+    """Return how long ago the request in hand came; outside of one, 0."""
+    at = arrived_at.get()
+    return 0.0 if at is None else time.monotonic() - at
 
 
 def _set(var: ContextVar, value: object) -> tuple:

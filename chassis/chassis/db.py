@@ -16,9 +16,9 @@ from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from chassis.config import ServiceSettings
-from chassis.context import seconds_left
 from chassis.errors import DependencyAway
 from chassis.logs import get_logger
+from chassis.silence import Silence
 
 log = get_logger(__name__)
 
@@ -47,25 +47,29 @@ class Base(DeclarativeBase):
 class BoundedConnection(extensions.connection):
     """A connection whose every wait ends: a stopped server enforces no time-out of its own."""
 
-    wait_seconds: float | None = 3.0
+    silence: Silence | None = Silence(3.0)
 
 
 class PatientConnection(extensions.connection):
     """A connection that waits as long as it takes: migrations, the relay's lock."""
 
-    wait_seconds: float | None = None
+    silence: Silence | None = None
 
 
 def _wait(connection: extensions.connection) -> None:
-    at_most = getattr(connection, "wait_seconds", None)
-    ends = None if at_most is None else time.monotonic() + seconds_left(at_most)
+    silence: Silence | None = getattr(connection, "silence", None)
+    seconds = silence.seconds() if silence else float("inf")
+    ends = time.monotonic() + seconds
     while (state := connection.poll()) != extensions.POLL_OK:
         events = select.POLLIN if state == extensions.POLL_READ else select.POLLOUT
         poller = select.poll()
         poller.register(connection.fileno(), events)
-        left = None if ends is None else max(0.0, ends - time.monotonic()) * 1000
-        if not poller.poll(left):
+        left = max(0.0, ends - time.monotonic()) * 1000 if silence else None
+        if not poller.poll(left) and silence:
+            silence.begins(after=seconds)
             raise psycopg2.OperationalError("the server did not answer in time; connection closed")
+    if silence:
+        silence.ends()
 
 
 class Database(SQLAlchemy):

@@ -78,8 +78,14 @@ class Worker(ThreadWorker):
 
         self.wsgi = with_body
 
+    def enqueue_req(self, conn: Any) -> None:
+        """Have a thread take a connection on which something came, and note when it came."""
+        conn.arrived_at = time.monotonic()
+        super().enqueue_req(conn)
+
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose body is waited for within limits."""
+        context.arrived_at.set(conn.arrived_at)
         source = conn.parser.unreader
         if not isinstance(source.sock, BoundedSource):
             source.sock = BoundedSource(source.sock)

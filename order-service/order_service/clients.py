@@ -16,17 +16,21 @@ from urllib3.exceptions import (
     NameResolutionError,
     NewConnectionError,
     ProtocolError,
+    ReadTimeoutError,
 )
 
 from chassis import context
 from chassis.errors import DependencyAway
 from chassis.logs import get_logger
 from chassis.money import MoneyIn
+from chassis.silence import Silence
 from chassis.tokens import sign_service_token
 from order_service.errors import InsufficientStock, ReservationReleased
 
 CONNECT_SECONDS = 0.3
 READ_SECONDS = 2.0
+# urllib3 takes no 0.
+LEAST_SECONDS = 0.01
 # Refused, reset, or a kept connection gone stale; never a silence, which would wait twice.
 WORTH_A_RETRY = (NewConnectionError, ConnectTimeoutError, ProtocolError)
 
@@ -130,6 +134,7 @@ class Peer:
         self._url, self._key = url, key
         self._audience = self.name.replace(" ", "-")
         self._pool = urllib3.PoolManager(maxsize=16)
+        self._silence = Silence(READ_SECONDS)
 
     def _read(self, status: int, good: Sequence[int], answer: bytes, model: type[A]) -> A:
         if status in good:
@@ -157,15 +162,22 @@ class Peer:
         sent = None if body is None else orjson.dumps(body)
 
         def send() -> tuple[int, bytes]:
-            answer = self._pool.request(
-                method,
-                self._url + path,
-                body=sent,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=_left(CONNECT_SECONDS), read=_left(READ_SECONDS)),
-                retries=False,
-                redirect=False,
-            )
+            read_seconds = max(LEAST_SECONDS, self._silence.seconds())
+            connect_seconds = max(LEAST_SECONDS, context.seconds_left(CONNECT_SECONDS))
+            try:
+                answer = self._pool.request(
+                    method,
+                    self._url + path,
+                    body=sent,
+                    headers=headers,
+                    timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
+                    retries=False,
+                    redirect=False,
+                )
+            except ReadTimeoutError:
+                self._silence.begins(after=read_seconds)
+                raise
+            self._silence.ends()
             return answer.status, answer.data
 
         try:
@@ -265,10 +277,6 @@ def send_twice(send: Callable[[], T]) -> T:
     except WORTH_A_RETRY:
         time.sleep(random.uniform(0, 0.05))
         return send()
-
-
-def _left(at_most: float) -> float:
-    return max(0.01, context.seconds_left(at_most))
 
 
 def _refusal(answer: bytes) -> Exception:

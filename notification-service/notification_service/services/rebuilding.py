@@ -70,7 +70,7 @@ def rebuild_people(engine: Engine, users: UserService) -> Rebuilt:
         events = sum(_replay(session, page) for page in _pages(users))
         wrong = _find_wrong(session, users)
         # The last step takes as long as it takes; those who write meanwhile wait, and try again.
-        setattr(connection.connection.dbapi_connection, "wait_seconds", None)  # noqa: B010
+        setattr(connection.connection.dbapi_connection, "silence", None)  # noqa: B010
         with transaction(session) as here:
             here.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '5s'"))
             here.execute(text("LOCK TABLE people IN SHARE ROW EXCLUSIVE MODE"))

@@ -85,7 +85,9 @@ SQL = [
         "_",
     ),
 ]
-INJECTED = "{{7*7}} ${7*7} #{7*7} <%= 7*7 %> {% raw %} <script>alert(1)</script> %s {0}"
+# A product of two numbers that turns up nowhere else, as 49 does in a time of day.
+INJECTED = "{{907*7013}} ${907*7013} #{907*7013} <%= 907*7013 %> {% raw %} <script>alert(1)</script> %s {0}"
+EVALUATED = "6360791"
 CRLF = ["x\r\nBcc: victim@example.com", "x\nBcc: victim@example.com", "x\rBcc: victim@example.com"]
 
 
@@ -246,14 +248,13 @@ class TestTexts:
             "remark": INJECTED,
         }
         placed = world.owner.post("/orders", order).expect(201)
-        world.owner.put("/profile", {"nickname": "{{7*7}}<i>n</i>"}).expect(200)
+        world.owner.put("/profile", {"nickname": "{{907*7013}}<i>n</i>"}).expect(200)
         assert world.owner.user is not None
         [mail, *_] = mailbox.wait(world.owner.user["email"], placed["id"][-8:].upper())
-        for shown in ("{{7*7}}", "${7*7}", "#{7*7}", "<%= 7*7 %>", "{% raw %}"):
-            assert shown in mail["text"]
+        assert INJECTED in mail["text"]
         assert "<script>" not in mail["html"]
         assert "&lt;script&gt;" in mail["html"]
-        assert not re.search(r"\b49\b", mail["text"].replace(placed["id"], ""))
+        assert EVALUATED not in mail["text"].replace(placed["id"], "")
 
     @pytest.mark.parametrize("key", ["a b", "a\tb", "é", "x" * 256, ""])
     def test_of_an_idempotency_key_are_visible_ascii(self, world: World, key: str) -> None:

@@ -143,6 +143,12 @@ def test_a_changed_secret_changes_the_containers_that_use_it(name: str) -> None:
         assert name in used_settings(str(SERVICES[who]["environment"]))
 
 
+def test_no_image_of_ours_is_ever_pulled() -> None:
+    # Compose would look for it in the public registry before it builds it, and run what it finds there.
+    ours = {name for name, service in SERVICES.items() if service["image"].startswith("ecommerce-basic/")}
+    assert ours == {name for name, service in SERVICES.items() if service.get("pull_policy") == "never"}
+
+
 def test_set_up_steps_are_waited_for() -> None:
     # `up --wait` takes the end of a container for a failure unless another one waits for just that.
     waited = {

@@ -104,7 +104,8 @@ up() {
         scripts/packages.sh
         plain up
     fi
-    if [[ $(compose up --help 2>&1) == *--wait* ]]; then
+    # The first --wait, before 2.7, waits for ever for the set-up steps; --wait-timeout is younger (2.17).
+    if [[ $(compose up --help 2>&1) == *--wait-timeout* ]]; then
         compose up -d --build --wait
     else
         compose up -d --build
@@ -113,7 +114,7 @@ up() {
     docker_urls
 }
 
-# What --wait does, for a Compose older than 2.1.1.
+# What --wait does, for an old Compose.
 wait_until_well() {
     local containers states unwell="" deadline=$((SECONDS + ${WAIT_SECONDS:-300}))
     containers=$(compose ps -aq)

@@ -35,11 +35,12 @@ PLAIN_ONLY = {"PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "FLASK_SKIP_DOTENV", "HO
 GUNICORN = (REPOSITORY / "chassis/chassis/gunicorn_conf.py").read_text()
 GRACEFUL_SECONDS = int(re.findall(r"^graceful_timeout = (\d+)$", GUNICORN, re.MULTILINE)[0])
 
-# Its Compose knows no --wait.
+# Its Compose knows --wait as of 2.1.1: it never ends where a container is to end.
 FAKE_DOCKER = """\
 #!/bin/sh
 case "$*" in
-    "compose up --help") echo "--detach" ;;
+    "compose up --help") echo "--detach --wait" ;;
+    "compose up"*--wait) exit 1 ;;
     "compose ps -aq") echo one two ;;
     inspect*) printf '%b' "$STATES" ;;
 esac

@@ -61,6 +61,20 @@ def test_each_queue_has_its_own_policy(management: Management) -> None:
         time.sleep(0.5)
 
 
+@pytest.mark.parametrize("base", WANTED["queues"])
+def test_a_queue_loses_nothing_by_its_policy(management: Management, base: str) -> None:
+    dead = f"{base}.dead"
+    for queue, other, limit in ((base, dead, 100), (dead, base, 1_000_000)):
+        # Without a length limit; what is rejected stays until the other queue has it.
+        assert management.get(f"policies/%2F/{queue}")["definition"] == {
+            "dead-letter-exchange": "",
+            "dead-letter-routing-key": other,
+            "dead-letter-strategy": "at-least-once",
+            "overflow": "reject-publish",
+            "delivery-limit": limit,
+        }
+
+
 def test_events_reach_the_queues_that_are_bound_to_them(management: Management) -> None:
     bindings = management.get("exchanges/%2F/ecommerce.events/bindings/source")
     expected = {(name, queue["binding"]) for name, queue in WANTED["queues"].items() if queue["binding"]}

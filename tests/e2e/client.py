@@ -17,7 +17,7 @@ PROBLEM = {"type": str, "title": str, "status": int, "detail": str, "code": str,
 # The suite's certificate is its own; certificates are not what these tests are about.
 POOL = urllib3.PoolManager(
     num_pools=20,
-    maxsize=80,
+    maxsize=400,
     retries=False,
     timeout=urllib3.Timeout(connect=3, read=15),
     cert_reqs="CERT_NONE",

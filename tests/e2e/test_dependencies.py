@@ -11,8 +11,8 @@ from tests.e2e.client import Client, eventually
 from tests.e2e.conftest import PASSWORD, word
 
 GONE, SILENT = 3, 6
-# Four times as many as a service has threads.
-CROWD = 64
+# Eight times as many as a service has threads.
+CROWD = 128
 
 
 @contextmanager

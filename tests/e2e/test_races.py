@@ -12,6 +12,8 @@ from tests.e2e.conftest import word
 
 SLEEPS = 20
 BUYERS = 8
+# Each of the crowd's customers orders so often at once, for 400 passwords would take minutes to hash.
+AT_ONCE, CUSTOMERS = 400, 20
 
 
 @pytest.mark.thorough
@@ -70,3 +72,25 @@ def test_carts_that_cross_each_other_are_all_ordered(new_customer, new_product, 
         for _ in range(3):
             assert Counter(pool.map(fill_and_order, range(BUYERS))) == {201: BUYERS}
     assert [stock_of(product) for product in products] == [1000 - 3 * 2 * BUYERS] * 3
+
+
+def test_400_at_once_get_the_100_pieces_that_there_are(new_customer, new_product, stock_of):
+    rare = new_product(stock=100)["id"]
+    with ThreadPoolExecutor(CUSTOMERS) as pool:
+        customers = list(pool.map(lambda _: new_customer(), range(CUSTOMERS)))
+
+    def order(number):
+        body, key = {"items": [{"product_id": rare, "quantity": 1}]}, {"Idempotency-Key": word()}
+        # What a busy machine leaves open is asked again, as a buyer's client does.
+        for _ in range(20):
+            reply = customers[number % CUSTOMERS].post("/orders", body, headers=key)
+            if reply.status < 500 and reply.code != "idempotency_in_progress":
+                break
+            time.sleep(1)
+        return reply.status, reply.code
+
+    with ThreadPoolExecutor(AT_ONCE) as crowd:
+        answers = Counter(crowd.map(order, range(AT_ONCE)))
+    assert answers == {(201, None): 100, (409, "insufficient_stock"): 300}
+    assert stock_of(rare) == 0
+    assert sum(len(buyer.all("/orders")) for buyer in customers) == 100

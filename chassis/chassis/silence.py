@@ -1,14 +1,19 @@
-"""How long to wait for a dependency that may be silent, so that a crowd of requests does not wait in turns.
+"""How long to wait for a dependency that may be silent, so that nobody waits for it in turns (ADR 7).
 
-A circuit breaker that refuses nobody who has not waited. While a dependency is silent, a request that comes
-may wait for it in full, and its answer ends the silence; but what a request has waited for a thread counts,
-or those at the end of the queue would wait for as many silences as there are turns before them (ADR 7).
+A circuit breaker that never refuses without trying. Once a wait has ended without an answer, few wait in full
+any more, and of what they have queued for a thread that much less; the others wait shortly: all threads would
+be taken, and those at the end of the queue would wait for as many silences as there are turns before them.
+The next answer, to whomever, ends the silence.
 """
+
+import time
 
 from chassis import context
 
-# Who has waited long enough tries all the same, for the silence may just have ended.
+# Long enough for a dependency that speaks again.
 SHORT_SECONDS = 0.1
+# So many waits in full may begin within one.
+PROBES = 4
 
 
 class Silence:
@@ -18,13 +23,19 @@ class Silence:
         """Let one wait last so many seconds at most."""
         self._at_most = at_most
         self._silent = False
+        self._next_probe = 0.0
 
     def seconds(self) -> float:
         """Return how long one wait may last now."""
-        at_most = self._at_most
-        if self._silent:
-            at_most = max(SHORT_SECONDS, at_most - context.seconds_since_arrival())
-        return context.seconds_left(at_most)
+        return context.seconds_left(self._while_silent() if self._silent else self._at_most)
+
+    def _while_silent(self) -> float:
+        full = self._at_most - context.seconds_since_arrival()
+        # Two threads that come at once may both probe; one more does no harm.
+        if full <= SHORT_SECONDS or time.monotonic() < self._next_probe:
+            return SHORT_SECONDS
+        self._next_probe = time.monotonic() + self._at_most / PROBES
+        return full
 
     def begins(self, after: float) -> None:
         """Note that nothing came within these seconds; a wait cut to less than half tells nothing."""

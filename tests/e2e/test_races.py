@@ -76,7 +76,7 @@ def test_carts_that_cross_each_other_are_all_ordered(new_customer, new_product, 
 
 def test_400_at_once_get_the_100_pieces_that_there_are(new_customer, new_product, stock_of):
     rare = new_product(stock=100)["id"]
-    with ThreadPoolExecutor(CUSTOMERS) as pool:
+    with ThreadPoolExecutor(2) as pool:
         customers = list(pool.map(lambda _: new_customer(), range(CUSTOMERS)))
 
     def order(number):

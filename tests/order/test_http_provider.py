@@ -4,7 +4,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -292,6 +293,27 @@ def test_who_does_not_finish_is_given_up_in_time(behave: Behaviour):
         # The limit is 1 s here; a wait for the rest of a body may begin just before it ends.
         assert time.monotonic() - started < 2.2
         assert len(asked) == 1
+
+
+def test_a_crowd_does_not_wait_for_a_silence_in_turns_and_pays_once_it_is_over():
+    is_silent = threading.Event()
+    is_silent.set()
+
+    def behave(handler: BaseHTTPRequestHandler) -> None:
+        (silent if is_silent.is_set() else answering(GOOD))(handler)
+
+    def is_unknown(http: HttpProvider) -> bool:
+        with suppress(Unknown):
+            return charge(http).status != "captured"
+        return True
+
+    with provider(behave) as (http, _), ThreadPoolExecutor(16) as threads:
+        started = time.monotonic()
+        assert all(threads.map(lambda _: is_unknown(http), range(128)))
+        # In turns it were 8 s.
+        assert time.monotonic() - started < 4
+        is_silent.clear()
+        assert not is_unknown(http)
 
 
 class TestTls:

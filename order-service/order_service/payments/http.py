@@ -19,6 +19,7 @@ from chassis import context
 from chassis.logs import get_logger
 from chassis.money import MoneyIn, show_money
 from chassis.reading import parse_body
+from chassis.silence import Silence
 from order_service.clients import send_twice
 from order_service.errors import InvalidSignature
 from order_service.payments.base import ANSWER_SECONDS, Charge, News, Repayment, Unknown
@@ -98,7 +99,8 @@ class HttpProvider:
 
     def __init__(self, url: str, *, key: str, webhook_secret: str, seconds: float = ANSWER_SECONDS) -> None:
         self.takes_payments = url != ""
-        self._url, self._key, self._secret, self._seconds = url.rstrip("/"), key, webhook_secret, seconds
+        self._url, self._key, self._secret = url.rstrip("/"), key, webhook_secret
+        self._silence = Silence(seconds)
         self._pool = BoundedPoolManager(maxsize=16)
 
     def charge(self, payment_id: UUID, *, amount: Decimal, currency: str, token: str | None) -> Charge:
@@ -166,11 +168,17 @@ class HttpProvider:
         """Return status and body of the answer; all of it, a second try included, ends in time."""
         if not self.takes_payments:
             raise Unknown("PAYMENT_HTTP_URL is empty")
-        ends = time.monotonic() + context.seconds_left(self._seconds)
+        began = time.monotonic()
+        ends = began + self._silence.seconds()
         try:
-            return send_twice(lambda: self._send_once(method, path, body, ends))
-        except HTTPError as error:
+            answer = send_twice(lambda: self._send_once(method, path, body, ends))
+        except (HTTPError, Unknown) as error:
+            self._silence.begins(after=time.monotonic() - began)
+            if isinstance(error, Unknown):
+                raise
             raise Unknown(type(error).__name__) from error
+        self._silence.ends()
+        return answer
 
     def _send_once(self, method: str, path: str, body: Any, ends: float) -> tuple[int, bytes]:
         left = ends - time.monotonic()

@@ -65,6 +65,8 @@ def environment(service: str, settings: Settings, place: Place) -> dict[str, str
         "PYTHONUNBUFFERED": "1",
         # Flask would look for a .env in every folder above, where all secrets of the suite are.
         "FLASK_SKIP_DOTENV": "1",
+        # No time-out of a connection counts while its name is looked up.
+        "RES_OPTIONS": "timeout:1 attempts:1",
         "TMPDIR": str(place.layout.data / "tmp"),
         "BIND_HOST": "127.0.0.1",
         "PORT": str(ports[f"{upper}_SERVICE_INNER_PORT"]),

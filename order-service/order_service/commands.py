@@ -1,7 +1,8 @@
-"""The service's own commands: `flask reconcile`."""
+"""The service's own commands: `flask reconcile`, `flask settle-refund`."""
 
 import sys
 from collections.abc import Sequence
+from uuid import UUID
 
 import click
 from flask import Flask
@@ -9,9 +10,11 @@ from flask import Flask
 from chassis.context import bind_context
 from chassis.db import database_needed
 from chassis.errors import DependencyAway
+from order_service.errors import RefundExceedsPayment, RefundNotRefused
 from order_service.models import db
 from order_service.services.desk import Desk
 from order_service.services.reconciling import SETTLE_SECONDS, Drift, reconcile
+from order_service.services.refunds import settle_refused_refund
 from order_service.services.repairing import repair
 
 
@@ -45,6 +48,28 @@ def register_commands(app: Flask) -> None:
             click.echo(drift)
         click.echo(f"drift {len(found)}")
         sys.exit(1 if found else 0)
+
+    @app.cli.command("settle-refund")
+    @click.argument("refund_id", type=click.UUID)
+    def settle_refund(refund_id: UUID) -> None:
+        """Note that the money of a refused refund went back by another way.
+
+        A bank transfer, say, or the provider's own page. REFUND_ID is what `flask reconcile` names.
+        Exit status 1 without such a refund or if less is left of the payment, 2 while the database is away.
+        """
+        try:
+            with database_needed(), bind_context(request_id=None, traceparent=None):
+                payment = settle_refused_refund(db.session, refund_id)
+        except DependencyAway as error:
+            click.echo(f"the {error.dependency} is away", err=True)
+            sys.exit(2)
+        except RefundNotRefused:
+            click.echo(f"there is no refused refund {refund_id}", err=True)
+            sys.exit(1)
+        except RefundExceedsPayment as error:
+            click.echo(f"{error.members['left']} of the payment is left, not as much", err=True)
+            sys.exit(1)
+        click.echo(f"payment {payment.id}: {payment.refunded_amount:.2f} of {payment.amount:.2f} is back")
 
 
 def _repair(desk: Desk, found: Sequence[Drift]) -> None:

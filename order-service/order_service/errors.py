@@ -12,6 +12,7 @@ DomainError
 ├── RefundRefused                 the provider does not give the money back
 └── InvalidSignature              a webhook that the provider did not sign just now
 ReservationReleased               (no answer of ours) the product service gave this order up before
+RefundNotRefused                  (no answer of ours) there is no such refund to settle by hand
 IllegalMove                       (a bug) a payment or refund was moved as it can't be
 """
 
@@ -90,6 +91,10 @@ class InvalidSignature(DomainError):
 
 class ReservationReleased(Exception):
     """The product service holds nothing for this order, and never will."""
+
+
+class RefundNotRefused(Exception):
+    """There is no refused refund with this id."""
 
 
 class IllegalMove(Exception):

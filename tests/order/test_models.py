@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -137,3 +138,23 @@ def test_a_refund_ends_once():
     one.finish()
     with pytest.raises(IllegalMove):
         one.refuse()
+
+
+@pytest.mark.parametrize(
+    ("waiting", "counted", "due", "later"),
+    [
+        (payment("processing"), "checks", "next_check_at", [30, 60, 60]),
+        (Refund(status="processing"), "tries", "next_try_at", [30, 60, 120]),
+    ],
+)
+def test_the_pause_between_two_questions_grows(waiting: Any, counted: str, due: str, later: list[int]):
+    setattr(waiting, counted, 0)
+    pauses = []
+    for _ in range(60):
+        waiting.put_off(NOW)
+        pauses.append((getattr(waiting, due) - NOW).seconds)
+    assert pauses[:5] == [2, 4, 8, 15, 15]
+    # For 10 minutes a provider is asked often.
+    assert (pauses[39], pauses[40:43]) == (15, later)
+    assert sum(pauses[:40]) == pytest.approx(600, abs=60)
+    assert pauses[-1] == {"checks": 60, "tries": 3600}[counted]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from order_service.payments.base import Repayment, Unknown
+from order_service.services.refunds import ASK_AGAIN
 from tests.order.shop import Hooked, Person, Shop, at_once, refusal, wrong_fields
 
 PARCEL = {"carrier": "SF", "tracking_number": "1"}
@@ -186,6 +187,115 @@ def test_a_refused_refund_is_told_and_the_amount_is_free_again(
     seen = buyer.see(order["id"])
     assert (seen["status"], seen["payment"]["status"]) == ("paid", "captured")
     assert refund(admin, order["id"]).status_code == 200
+
+
+def refuse(_refund_id: uuid.UUID) -> Repayment:
+    return Repayment("refused", "no funds just now")
+
+
+def finish_refunds(shop: Shop) -> None:
+    """Let a day and a night pass, and the job run."""
+    shop.age(90_000, refunds="next_try_at")
+    shop.work("finish refunds")
+
+
+def test_a_cancelled_order_whose_refund_is_refused_asks_again_till_the_money_is_back(
+    shop: Shop, buyer: Person, tea: int
+):
+    order = buyer.bought((tea, 2))
+    with shop.provider(Hooked(shop, before_refund=refuse)):
+        assert buyer.do("cancel", order["id"]).status_code == 200
+        finish_refunds(shop)
+    assert shop.captured(order["id"]) == [20]
+    finish_refunds(shop)
+    assert shop.captured(order["id"]) == [0]
+    assert buyer.see(order["id"])["payment"]["status"] == "refunded"
+    assert shop.event_types(order["id"])[2:] == ["order.cancelled", "order.refunded"]
+
+
+def test_a_cancel_beside_a_refund_that_is_refused_later_gives_all_back(
+    shop: Shop, buyer: Person, admin: Person, tea: int
+):
+    order = buyer.bought((tea, 2))
+    with shop.provider(Hooked(shop, before_refund=lambda _: Repayment("processing"))):
+        assert refund(admin, order["id"], "20.00").status_code == 202
+        assert buyer.do("cancel", order["id"]).status_code == 200
+    with shop.provider(Hooked(shop, before_refund=refuse)):
+        shop.age(60, refunds="next_try_at")
+        shop.work("finish refunds")
+    finish_refunds(shop)
+    assert shop.captured(order["id"]) == [0]
+    assert buyer.see(order["id"])["payment"]["status"] == "refunded"
+
+
+def test_a_refund_that_is_refused_again_and_again_is_left_to_an_operator(shop: Shop, buyer: Person, tea: int):
+    order = buyer.bought((tea, 2))
+    with shop.provider(Hooked(shop, before_refund=refuse)):
+        buyer.do("cancel", order["id"])
+        for _ in range(len(ASK_AGAIN) + 2):
+            finish_refunds(shop)
+    refunds = shop.rows("SELECT status FROM refunds WHERE order_id = :o", o=order["id"])
+    assert [row.status for row in refunds] == ["refused"] * (len(ASK_AGAIN) + 1)
+
+
+def test_a_new_refund_is_asked_for_before_those_that_take_days(
+    shop: Shop, buyer: Person, admin: Person, tea: int
+):
+    asked: list[uuid.UUID] = []
+
+    def take_days(refund_id: uuid.UUID) -> Repayment:
+        asked.append(refund_id)
+        return Repayment("processing")
+
+    shop.work("finish refunds")
+    with shop.provider(Hooked(shop, before_refund=take_days)):
+        for _ in range(3):
+            refund(admin, buyer.bought((tea, 1))["id"])
+        shop.rows("UPDATE refunds SET tries = 50, next_try_at = now() - interval '1 hour' WHERE tries = 0")
+        refund(admin, buyer.bought((tea, 1))["id"])
+        newest = asked[-1]
+        shop.age(60, refunds="next_try_at")
+        asked.clear()
+        shop.work("finish refunds")
+    assert asked[0] == newest
+    assert len(asked) >= 4
+
+
+def settle(shop: Shop, refund_id: Any) -> tuple[int, str]:
+    """Run the operator's command."""
+    done = shop.app.test_cli_runner().invoke(args=["settle-refund", str(refund_id)])
+    return done.exit_code, done.output.strip()
+
+
+class TestSettlingByHand:
+    @pytest.fixture
+    def refused(self, shop: Shop, buyer: Person, admin: Person, tea: int) -> tuple[dict[str, Any], uuid.UUID]:
+        """Have a paid order, and a refund of all its money that was refused."""
+        order = buyer.bought((tea, 2))
+        with shop.provider(Hooked(shop, before_refund=refuse)):
+            refund(admin, order["id"])
+        [row] = shop.rows("SELECT id FROM refunds WHERE order_id = :o", o=order["id"])
+        return order, row.id
+
+    def test_counts_as_a_refund_once(self, shop: Shop, buyer: Person, refused: Any):
+        order, refund_id = refused
+        payment = buyer.see(order["id"])["payment"]["id"]
+        assert settle(shop, refund_id) == (0, f"payment {payment}: 20.00 of 20.00 is back")
+        seen = buyer.see(order["id"])
+        assert (seen["status"], seen["payment"]["status"]) == ("cancelled", "refunded")
+        assert shop.event_types(order["id"])[2:] == ["order.refunded", "order.cancelled"]
+        assert settle(shop, refund_id) == (1, f"there is no refused refund {refund_id}")
+
+    def test_needs_money_that_is_left(self, shop: Shop, admin: Person, refused: Any):
+        order, refund_id = refused
+        assert refund(admin, order["id"], "15.00").status_code == 200
+        assert settle(shop, refund_id) == (1, "5.00 of the payment is left, not as much")
+        [row] = shop.rows("SELECT status FROM refunds WHERE id = :r", r=refund_id)
+        assert row.status == "refused"
+
+    def test_knows_its_refunds(self, shop: Shop):
+        unknown = uuid.uuid4()
+        assert settle(shop, unknown) == (1, f"there is no refused refund {unknown}")
 
 
 def test_a_repeated_refund_gives_back_once(shop: Shop, buyer: Person, admin: Person, tea: int):

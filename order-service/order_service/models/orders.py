@@ -217,6 +217,10 @@ class Order(db.Model):  # type: ignore[name-defined]
             raise OrderNotRefundable
         return self.payment
 
+    def is_entitled_to(self, payment: Payment) -> bool:
+        """Tell whether the shop may keep a payment's money for it."""
+        return self.status != "cancelled" and not payment.late and payment is self.payment
+
 
 class Release(db.Model):  # type: ignore[name-defined]
     """A reservation to give back: due until the product service has confirmed it."""

@@ -9,10 +9,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
 from chassis.money import SUM_COLUMN
-from order_service.errors import IllegalMove, RefundExceedsPayment
+from order_service.errors import IllegalMove, RefundExceedsPayment, RefundNotRefused
 from order_service.models.base import NOTHING, TIME, db, now
 
 LIVE = ("processing", "requires_action")
+# In seconds; an order waits for its payment, nothing for its refund.
+LONGEST_BETWEEN_CHECKS, LONGEST_BETWEEN_TRIES = 60, 3600
 
 
 class Payment(db.Model):  # type: ignore[name-defined]
@@ -73,13 +75,13 @@ class Payment(db.Model):  # type: ignore[name-defined]
         return self.amount - self.refunded_amount - self.refunding_amount
 
     def check_soon(self, at: datetime) -> None:
-        """Have the provider asked soon what became of it."""
-        self.next_check_at = at
+        """Have the provider asked soon what became of it, before those that were asked about already."""
+        self.checks, self.next_check_at = 0, at
 
-    def put_off(self, at: datetime, *, longest: int) -> None:
+    def put_off(self, at: datetime) -> None:
         """Have the provider asked later, after a longer pause each time."""
         self.checks += 1
-        self.next_check_at = at + timedelta(seconds=min(2**self.checks, longest))
+        self.next_check_at = at + _pause(self.checks, longest=LONGEST_BETWEEN_CHECKS)
 
     def capture(self, *, late: bool = False) -> None:
         """Note that the provider has the money; also of an attempt that was given up before."""
@@ -161,10 +163,10 @@ class Refund(db.Model):  # type: ignore[name-defined]
         """Tell whether the provider has given no definite answer yet."""
         return self.status == "processing"
 
-    def put_off(self, at: datetime, *, longest: int) -> None:
+    def put_off(self, at: datetime) -> None:
         """Have the provider asked again later, after a longer pause each time."""
         self.tries += 1
-        self.next_try_at = at + timedelta(seconds=min(2**self.tries, longest))
+        self.next_try_at = at + _pause(self.tries, longest=LONGEST_BETWEEN_TRIES)
 
     def finish(self) -> None:
         """Note that the money is back."""
@@ -174,7 +176,22 @@ class Refund(db.Model):  # type: ignore[name-defined]
         """Note that the provider won't give it back."""
         self._end("refused")
 
+    def settle(self) -> None:
+        """Note that the money went back after all, by another way."""
+        if self.status != "refused":
+            raise RefundNotRefused
+        self.status = "done"
+
     def _end(self, status: str) -> None:
         if not self.is_open:
             raise IllegalMove(f"refund {status} after {self.status}")
         self.status = status
+
+
+def _pause(tries: int, *, longest: int) -> timedelta:
+    """Return how long to wait after so many questions: every 15 s for some 10 minutes, then ever longer.
+
+    A bank may take days over a refund; thousands of those must leave the time to ask about new ones.
+    """
+    often = min(2 ** min(tries, 4), 15)
+    return timedelta(seconds=min(often * 2 ** min(max(tries - 40, 0), 8), longest))

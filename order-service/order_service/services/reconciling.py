@@ -73,7 +73,7 @@ _MONEY = text(
 
 _ANOMALIES = text("SELECT * FROM payment_anomalies ORDER BY id")
 
-# A later refund of as much makes good for one that was refused.
+# What went back in the end, or a later refund of as much, makes good for one that was refused.
 _REFUSED = text(
     """
     SELECT id, order_id, amount FROM refunds AS refused
@@ -81,6 +81,8 @@ _REFUSED = text(
         SELECT FROM refunds AS later
         WHERE later.payment_id = refused.payment_id AND later.created_at > refused.created_at
             AND later.amount >= refused.amount AND later.status <> 'refused'
+    ) AND NOT EXISTS (
+        SELECT FROM payments WHERE payments.id = refused.payment_id AND payments.status = 'refunded'
     )
     ORDER BY id
     """

@@ -4,14 +4,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
 from chassis.events import record
 from chassis.idempotency import Once
 from chassis.logs import get_logger
-from order_service.errors import RefundRefused
+from order_service.errors import RefundNotRefused, RefundRefused
 from order_service.events import order_cancelled, order_refunded
 from order_service.models import Order, Payment, Refund, now
 from order_service.payments.base import Repayment, Unknown
@@ -19,7 +19,9 @@ from order_service.services.desk import Desk, lock_order, refuse
 
 # Longer than the request itself takes to ask the provider.
 FIRST_TRY = timedelta(seconds=10)
-LONGEST_PAUSE = 15
+# After how long money that the shop may not keep is asked for again when its refund was refused. In the end
+# it is left to an operator, whom `flask reconcile` tells of it.
+ASK_AGAIN = tuple(timedelta(minutes=minutes) for minutes in (1, 10, 60, 6 * 60, 24 * 60))
 
 log = get_logger(__name__)
 
@@ -89,14 +91,30 @@ def record_repayment(session: Session, order: Order, refund: Refund, answer: Rep
         log.error("refund refused", refund_id=str(refund.id), order_id=str(order.id), reason=answer.reason)
         refund.refuse()
         payment.drop_refund(refund.amount)
+        if not order.is_entitled_to(payment):
+            _ask_again(session, order, payment)
         return
     refund.finish()
+    _record_money_back(session, order, payment, refund)
+
+
+def _record_money_back(session: Session, order: Order, payment: Payment, refund: Refund) -> None:
     payment.finish_refund(refund.amount)
     record(session, order_refunded(order, refund))
     # Money that came late and goes back leaves an order alone that another payment pays.
     if order.status == "paid" and payment is order.payment and payment.status == "refunded":
         order.cancel()
         record(session, order_cancelled(order, "refunded"))
+
+
+def _ask_again(session: Session, order: Order, payment: Payment) -> None:
+    """Have what the provider refused to give back asked for under a new id, unless that was done often."""
+    refused = select(func.count()).where(Refund.payment_id == payment.id, Refund.status == "refused")
+    before: int = session.scalar(refused) or 0
+    if before < len(ASK_AGAIN):
+        open_refund(
+            session, order, payment, payment.left, reason="refused before", due=now() + ASK_AGAIN[before]
+        )
 
 
 def _conclude(session: Session, once: Once, begun: Refund, answer: Repayment | None) -> tuple[Order, bool]:
@@ -125,6 +143,23 @@ def drive_refund(session: Session, desk: Desk, begun: Refund) -> Order:
     return order
 
 
+def settle_refused_refund(session: Session, refund_id: UUID) -> Payment:
+    """Note that money whose refund was refused went back by another way; return its payment.
+
+    Raises `RefundNotRefused`, or `RefundExceedsPayment` where it is no longer kept.
+    """
+    with transaction(session) as here:
+        begun = here.get(Refund, refund_id)
+        if begun is None:
+            raise RefundNotRefused
+        order, refund = _lock(here, begun)
+        payment = order.get_payment(refund.payment_id)
+        refund.settle()
+        payment.begin_refund(refund.amount)
+        _record_money_back(here, order, payment, refund)
+    return payment
+
+
 def finish_refunds(session: Session, desk: Desk) -> bool:
     """Go on with a refund that has no definite answer yet; a periodic job, again until none is due.
 
@@ -133,7 +168,7 @@ def finish_refunds(session: Session, desk: Desk) -> bool:
     due = (
         select(Refund)
         .where(Refund.status == "processing", Refund.next_try_at <= now())
-        .order_by(Refund.next_try_at)
+        .order_by(Refund.tries > 0, Refund.next_try_at)
         .limit(1)
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
@@ -141,7 +176,7 @@ def finish_refunds(session: Session, desk: Desk) -> bool:
     with transaction(session) as here:
         refund = here.scalar(due)
         if refund is not None:
-            refund.put_off(now(), longest=LONGEST_PAUSE)
+            refund.put_off(now())
     if refund is None:
         return False
     drive_refund(session, desk, refund)

@@ -27,7 +27,7 @@ BY_HAND = {
     "ledger": "find the change that is in no movement, and set products.stock to what the ledger adds up to",
     "unpaid": "ask the payment provider for its payments; where no money came, cancel it",
     "anomaly": "settle it with the payment provider, then delete its row of payment_anomalies",
-    "refused": "settle it with the payment provider, or refund as much again",
+    "refused": "refund as much again, or settle it by another way and run flask settle-refund",
 }
 
 
@@ -135,12 +135,11 @@ def _refund(session: Session, order_id: UUID) -> list[Step]:
     steps = []
     with transaction(session) as here:
         order = lock_order(here, order_id)
-        entitled = None if order.status == "cancelled" else order.payment
         for payment in order.payments:
-            if payment is entitled or not payment.has_money or not payment.left:
+            if order.is_entitled_to(payment) or not payment.has_money or not payment.left:
                 continue
             if _was_refused(here, payment):
-                told = f"the provider has refused to give payment {payment.id} back: settle it there"
+                told = f"the provider refuses to give payment {payment.id} back: {BY_HAND['refused']}"
                 steps.append(Step(told, by_hand=True))
                 continue
             amount = payment.left

@@ -18,7 +18,6 @@ from order_service.services.refunds import open_refund
 
 # How long a payment under way may hold up the expiry of its order.
 GRACE = timedelta(minutes=10)
-LONGEST_PAUSE = 15
 
 log = get_logger(__name__)
 
@@ -76,7 +75,7 @@ def _take_due(session: Session) -> Payment | None:
     due = (
         select(Payment)
         .where(Payment.status.in_(LIVE), Payment.next_check_at <= now())
-        .order_by(Payment.next_check_at)
+        .order_by(Payment.checks > 0, Payment.next_check_at)
         .limit(1)
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
@@ -84,7 +83,7 @@ def _take_due(session: Session) -> Payment | None:
     with transaction(session) as here:
         payment = here.scalar(due)
         if payment is not None:
-            payment.put_off(now(), longest=LONGEST_PAUSE)
+            payment.put_off(now())
     return payment
 
 

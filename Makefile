@@ -60,7 +60,7 @@ test-security: ## run the security tests and print their tables: operations × r
 test-faults: ## break a suite of its own on purpose, then count (QUICK=1 kills only, MODE=docker|plain); writes docs/faults.md
 	@QUICK=$(QUICK) MODE=$(MODE) scripts/test.sh faults $(ARGS)
 
-test-faults-mutants: ## take safeguards out of copies of the suite one by one: the fault lab must turn red each time (12 min)
+test-faults-mutants: ## take safeguards out of copies of the suite one by one: the fault lab must turn red each time (14 min)
 	@scripts/test.sh mutants $(ARGS)
 
 lint: ## run ruff and mypy

@@ -11,12 +11,14 @@ import psycopg2
 from tests.faults.calls import wait_until
 from tests.faults.load import Load
 from tests.faults.report import Row
-from tests.faults.rest import management, wait_for_rest
+from tests.faults.rest import NOT_AT_REST, management, wait_for_rest
 from tests.faults.rules import Cell, check
 from tests.faults.stage import Stage, StageError
 
 # Of the sixteen connections; the others go on browsing.
 BURST = 14
+# So many checkouts a blow has to meet, or the burst is sent again, so many times at most.
+FEWEST_MET, BURSTS = 5, 3
 SECONDS_BEFORE, SECONDS_AFTER = 2.0, 1.0
 SECONDS_TO_REST = 60.0
 BACKLOG = "SELECT count(*) FROM outbox WHERE created_at < to_timestamp(%s)"
@@ -44,16 +46,26 @@ class Attempt:
         time.sleep(SECONDS_BEFORE)
 
     @contextmanager
-    def blow(self, fault: str) -> Iterator[None]:
-        """Strike amid a burst of checkouts; the fault lasts as long as the block."""
+    def blow(self, fault: str, *, unaided: bool = False) -> Iterator[None]:
+        """Strike amid a burst of checkouts; the fault lasts as long as the block.
+
+        From an unaided one the suite has to come back without the lab's hand.
+        """
         blow = self.stage.blow(self.component, fault)
+        if unaided and blow.by_hand:
+            self.troubles.append(blow.by_hand)
         blow = replace(blow, heal=partial(self._heal, blow.heal))
-        self.load.burst(BURST)
+        self._burst()
         self.strikes.append(time.time())
         with blow:
             self.struck = time.time()
             yield
         self.healed = time.time()
+
+    def _burst(self) -> None:
+        for _ in range(BURSTS):
+            if self.load.burst(BURST) >= FEWEST_MET:
+                return
 
     def _heal(self, heal: Callable[[], object]) -> None:
         """Heal; what does not come back as it was makes this cell red, and the others follow."""
@@ -100,12 +112,14 @@ class Attempt:
         """Stop the load, settle what is unknown, wait for rest, and have the judges look."""
         time.sleep(SECONDS_AFTER)
         self.load.stop()
+        met = [self.load.record.in_flight_at(strike) for strike in self.strikes]
+        self.troubles += ["the blow met nothing" for count in met if not count]
         if unsettled := self.load.settle():
             self.troubles.append(f"{unsettled} calls have no definite answer")
         over = time.monotonic() - (time.time() - self.healed)
         rest = wait_for_rest(self.stage, over + SECONDS_TO_REST)
         if not rest.reached:
-            self.troubles.append(f"not at rest {SECONDS_TO_REST:.0f} s after the fault: {rest.last}")
+            self.troubles.append(f"{NOT_AT_REST} {SECONDS_TO_REST:.0f} s after the fault: {rest.last}")
         at_rest = time.time() - self.healed
         verdicts = check(
             self.stage, self.load.record, Cell(self.component, self.fault, self.strikes[0], self.healed)
@@ -116,9 +130,10 @@ class Attempt:
             fault=self.fault,
             calls=len(calls),
             unknown=sum(call.was_unknown for call in calls),
-            in_flight=sum(map(self.load.record.in_flight_at, self.strikes)),
+            in_flight=sum(met),
             recovery=max(self.recoveries, default=None),
             rest=at_rest,
+            rested=rest.reached,
             last=rest.last,
             seconds=time.time() - self.began,
             verdicts=verdicts,

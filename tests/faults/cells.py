@@ -33,3 +33,8 @@ class Verdict:
     rule: int
     ok: bool
     detail: str
+
+    @property
+    def finding(self) -> str:
+        """Say what it says with its rule's number."""
+        return f"rule {self.rule}: {self.detail}"

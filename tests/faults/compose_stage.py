@@ -60,7 +60,8 @@ class ComposeStage(Stage):
         # The engine's processes are out of reach; it takes this for an operator's wish, and restarts nothing.
         if BY_HAND not in self.notes:
             self.notes.append(BY_HAND)
-        return Blow(lambda: docker("kill", container), lambda: self._start(component))
+        by_hand = f"{component} was brought back by `docker start`, and is to come back by itself"
+        return Blow(lambda: docker("kill", container), lambda: self._start(component), by_hand)
 
     def _stop(self, component: str) -> Blow:
         container = self._containers[component]
@@ -94,15 +95,24 @@ class ComposeStage(Stage):
         return set(networks.get(self.project, {}).get("Aliases") or ())
 
     def _slow(self, component: str) -> Blow:
-        return Blow(lambda: self._delay(component, SLOWNESS), lambda: self._delay(component, 0))
+        before = self._delay(component, 0)
 
-    def _delay(self, component: str, seconds: float) -> None:
+        def heal() -> None:
+            if self._delay(component, 0) <= before:
+                raise StageError(f"{component} was not slow: it sent nothing that could have been delayed.")
+
+        return Blow(lambda: self._delay(component, SLOWNESS), heal)
+
+    def _delay(self, component: str, seconds: float) -> int:
+        """Delay what a component sends from now on; return how many bytes of it ever were delayed."""
         order = json.dumps({"component": component, "seconds": seconds})
         with socket.create_connection(("127.0.0.1", int(self.env["LAB_CONTROL_PORT"])), 10) as control:
             control.sendall(order.encode() + b"\n")
             answer = json.loads(control.makefile().readline())
         if not answer["wires"]:
             raise StageError(f"No wire leads to or from {component}.")
+        delayed: int = answer["delayed"]
+        return delayed
 
     def lives(self) -> dict[str, str]:
         """Tell runs apart by the moment at which the engine started them."""
@@ -246,5 +256,8 @@ def lead_nginx(folder: Path, wires: Sequence[Wire]) -> None:
     text = path.read_text()
     for wire in wires:
         if wire.client == "nginx":
-            text = text.replace(f"{wire.server}:{wire.server_port};", f"wires:{wire.port};")
+            direct = f"{wire.server}:{wire.server_port};"
+            if direct not in text:
+                raise StageError(f"{path} does not say {direct} and nothing would pass by that wire.")
+            text = text.replace(direct, f"wires:{wire.port};")
     path.write_text(text)

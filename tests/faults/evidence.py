@@ -154,6 +154,8 @@ class Evidence:
     # Consumer to how often it has noted each event.
     inbox: dict[str, Counter[str]] = field(default_factory=dict)
     notifications: list[NotificationRow] = field(default_factory=list)
+    # The ids of those that somebody asked for, and no event.
+    direct: set[str] = field(default_factory=set)
     users: dict[int, UserRow] = field(default_factory=dict)
     people: dict[int, tuple[UserRow, int]] = field(default_factory=dict)
     restarts: Mapping[str, int] = field(default_factory=dict)
@@ -282,9 +284,10 @@ class Reader:
             self._read_inbox(evidence, connection)
             notifications = """
                 SELECT id::text, event_id::text, channel, recipient, status FROM notifications
-                WHERE event_id IS NOT NULL
             """
-            evidence.notifications = [NotificationRow(*row) for row in _rows(connection, notifications)]
+            rows = [NotificationRow(*row) for row in _rows(connection, notifications)]
+            evidence.notifications = [row for row in rows if row.event_id is not None]
+            evidence.direct = {row.id for row in rows if row.event_id is None}
             people = "SELECT user_id, username, email, phone, locale, role, active, sequence FROM people"
             evidence.people = {row[0]: (UserRow(*row[:-1]), row[-1]) for row in _rows(connection, people)}
 

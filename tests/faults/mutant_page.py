@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.mutant_table import REST
+from tests.faults.rest import NOT_AT_REST
+
 HEAD = "| taken out | blow | rule that must break | broken | what the lab said |"
 BEGIN, END = "<!-- mutants: written by the run -->", "<!-- end of mutants -->"
 
@@ -42,14 +45,19 @@ class Outcome:
     def line(self) -> str:
         """Return its row of the table."""
         said = next((f for blown in self.blown for f in blown.findings if self._shows(f)), "")
-        expected = "none" if self.rule is None else str(self.rule)
-        broken = ", ".join(map(str, self.broken)) or "none"
+        expected = "none" if self.rule is None else _name(self.rule)
+        broken = ", ".join(map(_name, self.broken)) or "none"
         mark = "✓" if self.passed else "**✗**"
         told = said.split("; ")[0].replace("|", "/")
         return f"| {self.what} | {self.strike} | {expected} | {broken} {mark} | {told} |"
 
     def _shows(self, finding: str) -> bool:
-        return self.rule is None or finding.startswith(f"rule {self.rule}:")
+        begins = NOT_AT_REST if self.rule == REST else f"rule {self.rule}:"
+        return self.rule is None or finding.startswith(begins)
+
+
+def _name(rule: int) -> str:
+    return "rest" if rule == REST else str(rule)
 
 
 def write_page(path: Path, outcomes: Sequence[Outcome], *, commit: str, minutes: float) -> None:

@@ -18,6 +18,8 @@ transaction-b      An order is confirmed whatever has become of its intent. The 
                    3.2 s, in the control as in the mutant.
 unknown-is-failed  A payment without an answer is called failed. The bank has captured some of those before
                    it dropped the reply; the buyer pays again, and the bank captures again (rule 2).
+expiry             No order is ever due. Some buyers never pay, so that orders wait for ever and the suite
+                   never comes to rest, whatever is hit. No rule breaks: an order that waits is no wrong.
 """
 
 from collections.abc import Sequence
@@ -45,9 +47,13 @@ class Strike:
         return f"{self.component}, {self.fault}" + (f" {self.seconds:g} s" if self.seconds else "")
 
 
+# In the place of a rule: the suite must not come to rest.
+REST = 0
+
+
 @dataclass(frozen=True)
 class Mutant:
-    """A safeguard to take out, the blow that shows it, and the rule that must break."""
+    """A safeguard to take out, the blow that shows it, and the rule (or the rest) that must break."""
 
     name: str
     safeguard: str
@@ -188,6 +194,19 @@ MUTANTS = (
         log.warning("payment unknown", payment_id=str(payment.id), reason=str(error))
         return Charge("failed")
 """,
+            ),
+        ),
+    ),
+    Mutant(
+        "expiry",
+        "the expiry of unpaid orders",
+        FRONT,
+        REST,
+        (
+            Change(
+                "order-service/order_service/services/expiry.py",
+                "        taken = here.scalars(_due()).all()\n",
+                "        taken = []\n",
             ),
         ),
     ),

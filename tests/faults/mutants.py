@@ -4,7 +4,8 @@
 
 Each mutant is an exact replacement in the sources; one that no longer applies is an error, not a success.
 It runs as plain processes through the blow that has to show it, up to three times, and must break the rule
-that mutant_table.py names. The control, with nothing taken out, must be green through all of these blows.
+(or the rest) that mutant_table.py names. The control, with nothing taken out, must be green through all of
+these blows.
 """
 
 import argparse
@@ -21,8 +22,9 @@ from deploy.local.venv import ready_venv
 from tests.faults.attempt import Attempt
 from tests.faults.load import Load
 from tests.faults.mutant_page import HEAD, Blown, Outcome, write_page
-from tests.faults.mutant_table import BROKER, EXPERIMENT, FRONT, LATE, MUTANTS, Change, Strike
+from tests.faults.mutant_table import BROKER, EXPERIMENT, FRONT, LATE, MUTANTS, REST, Change, Strike
 from tests.faults.plain_stage import start_plain_stage
+from tests.faults.rules import Verdict, check_again
 from tests.faults.run import describe_commit, strike
 from tests.faults.stage import NOT_COPIED, REPOSITORY
 
@@ -48,11 +50,8 @@ def try_out(what: str, strikes: Sequence[Strike], rule: int | None, changes: Seq
         (copy / ".venv").symlink_to(ready_venv(REPOSITORY, REPOSITORY / "deploy/local/requirements.txt"))
         apply(copy, [*EXPERIMENT, *changes])
         command = [str(copy / ".venv/bin/python"), "-m", "tests.faults.mutants", "--strike"]
-        command += [
-            json.dumps([[s.component, s.fault, s.seconds] for s in strikes]),
-            "--rule",
-            str(rule or 0),
-        ]
+        command.append(json.dumps([[s.component, s.fault, s.seconds] for s in strikes]))
+        command += [] if rule is None else ["--rule", str(rule)]
         done = subprocess.run(
             command, cwd=copy, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=False
         )
@@ -64,18 +63,26 @@ def try_out(what: str, strikes: Sequence[Strike], rule: int | None, changes: Seq
     return Outcome(what, "; ".join(map(str, strikes)), rule, blown)
 
 
-def run_strikes(strikes: Sequence[Strike], rule: int) -> None:
+def run_strikes(strikes: Sequence[Strike], rule: int | None) -> None:
     """Strike the suite of this copy and print a line a blow; with a rule, until that is broken."""
     with start_plain_stage() as stage:
         load = Load(stage)
         load.prepare()
         stage.begin_watch()
-        for blow in list(strikes) * (TRIES if rule else 1):
+        for blow in list(strikes) * (1 if rule is None else TRIES):
             row = strike(Attempt(stage, load, blow.component, blow.fault), blow.seconds)
-            broken = [verdict.rule for verdict in row.verdicts if not verdict.ok]
-            print(json.dumps({"strike": str(blow), "broken": broken, "findings": row.findings}), flush=True)
-            if rule in broken:
+            if rule in tell(str(blow), row.verdicts, row.troubles, rested=row.rested):
                 return
+        tell("afterwards", check_again(stage, load.record), (), rested=True)
+
+
+def tell(strike: str, verdicts: Sequence[Verdict], troubles: Sequence[str], *, rested: bool) -> list[int]:
+    """Print what one blow showed; return what it broke."""
+    wrong = [verdict for verdict in verdicts if not verdict.ok]
+    broken = ([] if rested else [REST]) + [verdict.rule for verdict in wrong]
+    findings = [*troubles, *(verdict.finding for verdict in wrong)]
+    print(json.dumps({"strike": strike, "broken": broken, "findings": findings}), flush=True)
+    return broken
 
 
 def run_all(names: Sequence[str]) -> list[Outcome]:
@@ -104,7 +111,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, metavar="PAGE", help="write the table into a page")
     parser.add_argument("--strike", type=json.loads, help=argparse.SUPPRESS)
-    parser.add_argument("--rule", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--rule", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.strike is not None:
         run_strikes([Strike(*values) for values in arguments.strike], arguments.rule)

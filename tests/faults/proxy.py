@@ -4,7 +4,8 @@
 
 Each wire is a port of its own that leads from one component to another. Whatever a slow component sends
 arrives later, in order; nothing is lost. The control port takes one JSON object a line,
-`{"component": "postgres", "seconds": 0.5}`, and answers `{"wires": 12}`: how many that concerns.
+`{"component": "postgres", "seconds": 0.5}`, and answers `{"wires": 12, "delayed": 3456}`: how many that
+concerns, and how many bytes that the component sent were delayed since the start.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import signal
 import socket
 import struct
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -43,6 +45,7 @@ class Proxy:
     def __init__(self, wires: Sequence[Wire], host: str = "0.0.0.0") -> None:
         self.wires, self._host = wires, host
         self._delays: dict[str, float] = {}
+        self._delayed: Counter[str] = Counter()
         self._servers: list[asyncio.Server] = []
 
     async def start(self, control: int) -> None:
@@ -63,7 +66,8 @@ class Proxy:
         async for line in reader:
             order = json.loads(line)
             count = self.slow_down(order["component"], float(order["seconds"]))
-            writer.write(json.dumps({"wires": count}).encode() + b"\n")
+            answer = {"wires": count, "delayed": self._delayed[order["component"]]}
+            writer.write(json.dumps(answer).encode() + b"\n")
         writer.close()
 
     async def _carry(self, wire: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,7 +95,10 @@ class Proxy:
         try:
             while not delivery.done():
                 data = await reader.read(CHUNK)
-                await under_way.put((now() + self._delays.get(sender, 0.0), data))
+                delay = self._delays.get(sender, 0.0)
+                await under_way.put((now() + delay, data))
+                if delay:
+                    self._delayed[sender] += len(data)
                 if not data:
                     break
             await delivery

@@ -21,8 +21,8 @@ GREEN, RED, VOID = 0, 1, 2
 class Row:
     """One cell.
 
-    `recovery`, `rest` and `seconds` are durations: from the blow, from its end, of all. `last` is what kept
-    the suite from its rest longest.
+    `recovery`, `rest` and `seconds` are durations: from the blow, from its end, of all. `rested` tells
+    whether the rest came in time, `last` is what kept the suite from it longest.
     """
 
     component: str
@@ -32,6 +32,7 @@ class Row:
     in_flight: int
     recovery: float | None
     rest: float
+    rested: bool
     last: str
     seconds: float
     verdicts: Sequence[Verdict]
@@ -45,8 +46,7 @@ class Row:
     @property
     def findings(self) -> list[str]:
         """Say what does not hold."""
-        broken = [f"rule {verdict.rule}: {verdict.detail}" for verdict in self.verdicts if not verdict.ok]
-        return [*self.troubles, *broken]
+        return [*self.troubles, *(verdict.finding for verdict in self.verdicts if not verdict.ok)]
 
     def line(self) -> str:
         """Return the row for a terminal."""
@@ -78,6 +78,8 @@ class Run:
     seconds: float = 0.0
     # The minutes that are promised of such a run, if any are.
     limit: int | None = None
+    # What the judges saw only when they looked once more, after the last cell of a stage.
+    late: list[str] = field(default_factory=list)
     reconciliations: list[Reconciliation] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -89,7 +91,7 @@ class Run:
     @property
     def troubles(self) -> list[str]:
         """Say what does not hold of the run as a whole."""
-        found = [one.finding for one in self.reconciliations if one.finding]
+        found = [*self.late, *(one.finding for one in self.reconciliations if one.finding)]
         if self.limit is not None and self.seconds > self.limit * 60:
             minutes, seconds = divmod(self.seconds, 60)
             found.append(f"the run took {minutes:.0f} min {seconds:.0f} s, more than its {self.limit} min")

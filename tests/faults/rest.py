@@ -12,6 +12,8 @@ from tests.faults.stage import Stage
 # As long must the queues be empty: it is also how often RabbitMQ counts its messages.
 QUIET_SECONDS = 5.0
 POLL_SECONDS = 0.25
+# How a finding begins that tells of it.
+NOT_AT_REST = "not at rest"
 UNSENT = "SELECT count(*) FROM outbox"
 # What may still be under way in a service, by its database.
 UNDER_WAY = {
@@ -19,6 +21,10 @@ UNDER_WAY = {
         "payments": "SELECT count(*) FROM payments WHERE status IN ('processing', 'requires_action')",
         "refunds": "SELECT count(*) FROM refunds WHERE status = 'processing'",
         "releases": "SELECT count(*) FROM releases",
+        # Nobody pays any more, and all that is not paid expires soon.
+        "unpaid orders": "SELECT count(*) FROM orders WHERE status = 'pending'",
+        # Sending an order again with its key ends its intent, so that none waits for the sweep after 60 s.
+        "intents": "SELECT count(*) FROM orders WHERE status = 'reserving'",
     },
     "notification": {
         "notifications": "SELECT count(*) FROM notifications WHERE status IN ('queued', 'sending')",

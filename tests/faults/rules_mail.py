@@ -1,4 +1,7 @@
-"""Rule 6: each paid order's receipt is in the mail sink, and twice only where its sending was broken off."""
+"""Rule 6: each paid order's receipt is in the mail sink, twice only where its sending was broken off.
+
+Whatever else is there was asked for by a notification.
+"""
 
 import re
 from collections import defaultdict
@@ -16,7 +19,7 @@ MAY_DOUBLE = {("notification-celery", "kill"), ("notification-celery", "cut")}
 
 
 def check_mails(record: Record, evidence: Evidence, cells: Sequence[Cell]) -> Iterator[str]:
-    """Find receipts that are missing, and mails that came twice without reason."""
+    """Find receipts that are missing, mails that came twice without reason, and those of nobody."""
     receipts = _receipts(evidence)
     for order in evidence.orders.values():
         if order.paid:
@@ -32,7 +35,10 @@ def check_mails(record: Record, evidence: Evidence, cells: Sequence[Cell]) -> It
     copies: dict[str, list[Mail]] = defaultdict(list)
     for mail in evidence.mails:
         copies[mail.message_id].append(mail)
+    asked = evidence.direct | {notification.id for notification in evidence.notifications}
     for message_id, mails in copies.items():
+        if _notification_of(mails[0]) not in asked:
+            yield f"mail {message_id}: to {mails[0].to}, belongs to no notification"
         for mail in mails[1:]:
             if not _may_double(mails[0], mail, cells):
                 yield f"mail {message_id}: to {mail.to}, came {len(mails)} times"
@@ -49,7 +55,7 @@ def _may_double(first: Mail, again: Mail, cells: Sequence[Cell]) -> bool:
 
 def _check_notifications(evidence: Evidence) -> Iterator[str]:
     """Compare what the notification service calls sent with what came."""
-    came = {mail.message_id.partition("@")[0] for mail in evidence.mails}
+    came = {_notification_of(mail) for mail in evidence.mails}
     for notification in evidence.notifications:
         if notification.channel != "email" or notification.status == "suppressed":
             continue
@@ -58,6 +64,10 @@ def _check_notifications(evidence: Evidence) -> Iterator[str]:
             yield f"{name} is {notification.status}"
         elif notification.id not in came:
             yield f"{name} is noted as sent, and did not come"
+
+
+def _notification_of(mail: Mail) -> str:
+    return mail.message_id.partition("@")[0]
 
 
 def _receipts(evidence: Evidence) -> dict[str, list[Mail]]:

@@ -16,6 +16,7 @@ from tests.faults.load import Load
 from tests.faults.plain_stage import start_plain_stage
 from tests.faults.report import Row, Run, describe_machine, write_json
 from tests.faults.rest import management
+from tests.faults.rules import check_again
 from tests.faults.stage import REPOSITORY, STAGES, Stage
 
 SECONDS_TO_RECOVER = 60.0
@@ -60,9 +61,12 @@ def run(selection: Selection, began: float) -> Run:
             if faults or scenarios:
                 with start() as stage:
                     result.versions = describe_versions(stage)
-                    for row in run_on(stage, selection, faults, scenarios=scenarios):
+                    load = Load(stage, think=THINK_SECONDS)
+                    for row in run_on(stage, load, selection, faults=faults, scenarios=scenarios):
                         show(row)
                         result.rows.append(row)
+                    last = check_again(stage, load.record)
+                    result.late += [f"at the last look: {one.finding}" for one in last if not one.ok]
                     result.reconciliations += reconcile(stage)
                     result.notes += [note for note in stage.notes if note not in result.notes]
     finally:
@@ -81,9 +85,10 @@ def begin_run(mode: str) -> Run:
     )
 
 
-def run_on(stage: Stage, selection: Selection, faults: Sequence[str], *, scenarios: bool) -> Iterator[Row]:
+def run_on(
+    stage: Stage, load: Load, selection: Selection, *, faults: Sequence[str], scenarios: bool
+) -> Iterator[Row]:
     """Run the cells of one stage, fault by fault, with one load and one set of books."""
-    load = Load(stage, think=THINK_SECONDS)
     load.prepare()
     stage.begin_watch()
     try:
@@ -107,11 +112,11 @@ def strike(attempt: Attempt, seconds: float) -> Row:
 
 
 def kill_database_again_and_again(attempt: Attempt) -> Row:
-    """Kill PostgreSQL five times; each time the shop sells again within 30 s."""
+    """Kill PostgreSQL five times; each time the shop sells again within 30 s, and needs no hand for it."""
     attempt.begin()
     for _ in range(KILLS):
         time.sleep(SECONDS_BETWEEN)
-        with attempt.blow("kill"):
+        with attempt.blow("kill", unaided=True):
             pass
         attempt.await_success(SECONDS_TO_SELL_AGAIN)
     return attempt.finish()

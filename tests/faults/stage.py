@@ -53,6 +53,8 @@ class Blow:
 
     strike: Callable[[], object]
     heal: Callable[[], object]
+    # What the lab does to heal it that the suite is to do by itself.
+    by_hand: str = ""
 
     def __enter__(self) -> Self:
         self.strike()

@@ -15,10 +15,13 @@ from tests.apps import SERVICES, make_app
 from tests.faults.calls import Record
 from tests.faults.cells import Cell
 from tests.faults.evidence import MovementRow, OrderRow, PaymentRow, Reader, RefundRow
+from tests.faults.rest import find_unrest
 from tests.faults.rules import Judges
 
-ORDER, PAYMENT, REFUND, EVENT = (f"0000000{n}-0000-7000-8000-000000000000" for n in range(1, 5))
-# Of one paid order, part of which was refunded; by the database that has them.
+ORDER, PAYMENT, REFUND, EVENT, MAILED, DIRECT = (
+    f"0000000{n}-0000-7000-8000-000000000000" for n in range(1, 7)
+)
+# Of one paid order, part of which was refunded, and of a mail beside its own; by the database that has them.
 ROWS = {
     "order": (
         f"""
@@ -45,6 +48,13 @@ ROWS = {
         VALUES ('{EVENT}', 'order.paid', '{ORDER}', '{{"user_id": 7}}')
         """,
     ),
+    "notification": tuple(
+        f"""
+        INSERT INTO notifications (id, channel, recipient, template, locale, subject, data, status, event_id)
+        VALUES ('{id_}', 'email', 'a@example.com', 't', 'en', 's', '{{}}', 'sent', {event})
+        """
+        for id_, event in ((MAILED, f"'{EVENT}'"), (DIRECT, "NULL"))
+    ),
     "product": (
         "INSERT INTO products (id, sku, name, price, stock) VALUES (3, 'S', 'Thing', 9.90, 98)",
         f"INSERT INTO reservations (order_id, status) VALUES ('{ORDER}', 'sold')",
@@ -58,7 +68,11 @@ ROWS = {
         """,
     ),
 }
-EMPTY = {"order": "TRUNCATE orders, events CASCADE", "product": "TRUNCATE products, reservations CASCADE"}
+EMPTY = {
+    "order": "TRUNCATE orders, events CASCADE",
+    "notification": "TRUNCATE notifications CASCADE",
+    "product": "TRUNCATE products, reservations CASCADE",
+}
 
 
 class Book(BaseHTTPRequestHandler):
@@ -172,3 +186,15 @@ def test_ids_are_read_as_text_and_numbers_as_what_they_are(stage):
     assert repr(evidence.stock) == repr({3: 98})
     assert repr(evidence.movements) == repr([MovementRow(3, -2, "order", ORDER)])
     assert (evidence.reservations, evidence.reserved) == ({ORDER: "sold"}, {ORDER: {3: 2}})
+    assert [row.id for row in evidence.notifications] == [MAILED]
+    assert evidence.direct == {DIRECT}
+
+
+@pytest.mark.usefixtures("sold")
+def test_no_suite_is_at_rest_that_has_yet_to_end_an_order(stage, databases):
+    stage.env["RABBITMQ_MANAGEMENT_PORT"] = stage.rabbitmq_url.rpartition(":")[2]
+    assert find_unrest(stage) == ""
+    run(databases["order"], "UPDATE orders SET status = 'pending', payment_time = NULL, expires_at = now()")
+    assert find_unrest(stage) == "1 unpaid orders of the order service"
+    run(databases["order"], "UPDATE orders SET status = 'reserving', expires_at = NULL")
+    assert find_unrest(stage) == "1 intents of the order service"

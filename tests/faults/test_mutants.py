@@ -1,12 +1,14 @@
 """Every mutant still applies to the sources, and what survives is not taken for caught."""
 
+import json
 import shutil
 
 import pytest
 
 from tests.faults.mutant_page import BEGIN, END, Blown, Outcome, write_page
-from tests.faults.mutant_table import EXPERIMENT, MUTANTS, Change
-from tests.faults.mutants import apply
+from tests.faults.mutant_table import EXPERIMENT, MUTANTS, REST, Change
+from tests.faults.mutants import apply, tell
+from tests.faults.rules import Verdict
 from tests.faults.stage import REPOSITORY
 
 
@@ -47,6 +49,9 @@ def outcome(rule, *blown):
         (5, [[], [], [5, 6]], True),
         (5, [[], [], []], False),
         (5, [[4]], False),
+        (5, [[REST]], False),
+        (REST, [[], [REST, 5]], True),
+        (REST, [[5]], False),
         (None, [[], []], True),
         (None, [[], [7]], False),
         (None, [], False),
@@ -54,6 +59,20 @@ def outcome(rule, *blown):
 )
 def test_a_mutant_is_caught_by_its_rule_alone_and_the_control_by_none(rule, blown, passed):
     assert outcome(rule, *blown).passed is passed
+
+
+def test_a_mutant_that_keeps_the_suite_from_its_rest_is_shown_with_what_the_lab_said_of_it():
+    findings = ["no order was placed within 60 s of the blow", "not at rest 60 s after the fault: 3 unpaid"]
+    line = Outcome("x", "y", REST, [Blown("x", [REST], findings)]).line()
+    assert line == "| x | y | rest | rest ✓ | not at rest 60 s after the fault: 3 unpaid |"
+
+
+def test_what_a_blow_broke_is_its_rules_and_the_rest(capsys):
+    verdicts = [Verdict(4, True, "5 products"), Verdict(5, False, "wrong")]
+    assert tell("x", verdicts, ["not at rest"], rested=False) == [REST, 5]
+    assert tell("x", verdicts, [], rested=True) == [5]
+    told = [Blown(**json.loads(line)) for line in capsys.readouterr().out.splitlines()]
+    assert told[0] == Blown("x", [REST, 5], ["not at rest", "rule 5: wrong"])
 
 
 def test_trouble_that_breaks_no_rule_makes_the_control_red():

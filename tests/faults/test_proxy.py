@@ -57,11 +57,15 @@ def is_open(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def order(control: int, component: str, seconds: float) -> int:
+def tell(control: int, component: str, seconds: float) -> dict[str, int]:
     with socket.create_connection((HOST, control), 5) as line, line.makefile() as answers:
         line.sendall(json.dumps({"component": component, "seconds": seconds}).encode() + b"\n")
-        concerned: int = json.loads(answers.readline())["wires"]
-        return concerned
+        answer: dict[str, int] = json.loads(answers.readline())
+        return answer
+
+
+def order(control: int, component: str, seconds: float) -> int:
+    return tell(control, component, seconds)["wires"]
 
 
 def round_trip(line: socket.socket) -> float:
@@ -95,6 +99,18 @@ def test_a_connection_that_is_open_becomes_slow_and_quick_again(ports: dict[str,
             order(ports["control"], component, 0)
         assert order(ports["control"], "somebody else", SLOW) == 0
         assert min(round_trip(line) for _ in range(5)) < SLOW
+
+
+def test_the_bytes_that_a_component_sent_while_it_was_slow_are_counted(ports: dict[str, int]) -> None:
+    with socket.create_connection((HOST, ports["wire"]), 10) as line:
+        round_trip(line)
+        assert tell(ports["control"], "store", SLOW)["delayed"] == 0
+        round_trip(line)
+        round_trip(line)
+        assert tell(ports["control"], "store", 0)["delayed"] == 2
+        round_trip(line)
+        assert tell(ports["control"], "store", 0)["delayed"] == 2
+        assert tell(ports["control"], "shop", 0)["delayed"] == 0
 
 
 def test_a_server_that_is_away_ends_the_connection(ports: dict[str, int]) -> None:

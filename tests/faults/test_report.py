@@ -34,6 +34,7 @@ def row(*, in_flight: int = 14, broken: int = 0, trouble: str = "", fault: str =
         in_flight=in_flight,
         recovery=2.34,
         rest=8.0,
+        rested=True,
         last="",
         seconds=15.0,
         verdicts=[Verdict(rule, rule != broken, f"detail {rule}") for rule in range(1, 8)],
@@ -147,3 +148,10 @@ def test_what_the_lab_had_to_do_otherwise_stands_in_the_page() -> None:
     whole = run(row(), row())
     whole.notes = ["by hand"]
     assert "checkouts in flight at the blows, 0 min from start to end.\nby hand.\n" in whole.markdown()
+
+
+def test_what_came_up_after_the_last_check_makes_a_run_red() -> None:
+    whole = run(row(), row())
+    whole.late = ["at the last look: rule 5: detail 5"]
+    assert whole.status == RED
+    assert "- at the last look: rule 5: detail 5" in whole.markdown()

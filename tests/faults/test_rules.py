@@ -8,7 +8,7 @@ from decimal import Decimal
 import psycopg2
 import pytest
 
-from tests.faults import stock_poll
+from tests.faults import rules, stock_poll
 from tests.faults.calls import Call, Person, Record, Try
 from tests.faults.cells import Cell
 from tests.faults.evidence import (
@@ -536,6 +536,11 @@ def lose_mail(world):
     world.evidence.mails.pop(0)
 
 
+def send_mail_of_nothing(world):
+    """Send a mail that no notification asks for."""
+    world.evidence.mails.append(Mail(50.0, "stray@example.com", "buyer@example.com", "hello"))
+
+
 def restart_by_itself(world):
     """Have a process end by itself."""
     world.evidence.restarts = {"nginx": 1}
@@ -626,6 +631,7 @@ BROKEN = [
     (send_newer_receipt_twice, 6, "came 2 times"),
     (give_up_mail, 6, "n0: to buyer@example.com, is failed"),
     (lose_mail, 6, "n0: to buyer@example.com, is noted as sent, and did not come"),
+    (send_mail_of_nothing, 6, "stray@example.com: to buyer@example.com, belongs to no notification"),
     (restart_by_itself, 7, "restarted 1 times"),
     (give_up_message, 7, "order-1: was given up"),
     (fill_dead_letters, 7, "1 dead letters, not the 0"),
@@ -651,6 +657,12 @@ def test_a_rule_that_is_broken_is_red(world, break_, rule, words):
 def test_a_mail_may_come_twice_where_the_sender_was_killed(world):
     world.cell = SENDER_KILLED
     send_again(world, PAID, at=130.0)
+    assert world.found() == set()
+
+
+def test_a_mail_may_come_of_no_event_that_somebody_asked_for(world):
+    send_mail_of_nothing(world)
+    world.evidence.direct = {"stray"}
     assert world.found() == set()
 
 
@@ -701,6 +713,21 @@ def judges_of(record, *looks):
     return judges
 
 
+class Clock:
+    """A clock that only sleeps move."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        """Return the time."""
+        return self.now
+
+    def sleep(self, seconds):
+        """Let time pass."""
+        self.now += seconds
+
+
 def red(verdicts):
     """Return the rules that are broken."""
     return [verdict.rule for verdict in verdicts if not verdict.ok]
@@ -736,6 +763,28 @@ def test_what_stays_wrong_is_told_once(world):
     assert red(judges.check(STRUCK, patience=0)) == [7]
     world.record.stock_polls = 2
     assert red(judges.check(STRUCK, patience=0)) == []
+
+
+def test_what_is_seen_only_after_the_first_look_of_the_last_check_is_told_at_the_end(world):
+    world.record.stock_polls = 1
+    late = Evidence(**vars(world.evidence))
+    late.restarts, late.dead = {"nginx": 1}, world.evidence.dead
+    first = Evidence(**vars(world.evidence))
+    first.dead = {}
+    judges = judges_of(world.record, first, late)
+    assert red(judges.check(STRUCK, patience=0.5)) == []
+    assert red(judges.check_again(patience=0)) == [7]
+    assert red(judges.check_again(patience=0)) == []
+
+
+def test_what_heals_only_long_after_the_suite_came_to_rest_counts(world, monkeypatch):
+    monkeypatch.setattr(rules, "time", Clock())
+    world.record.stock_polls = 1
+    wrong = Evidence(**vars(world.evidence))
+    wrong.restarts = {"nginx": 1}
+    # A look a second: RabbitMQ has counted anew by the seventh.
+    assert red(judges_of(world.record, *[wrong] * 6, world.evidence).check(STRUCK)) == []
+    assert red(judges_of(world.record, *[wrong] * 8, world.evidence).check(STRUCK)) == [7]
 
 
 def test_each_check_at_which_the_stock_was_not_looked_at_again_is_red(world):

@@ -3,18 +3,23 @@
 import json
 import signal
 import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.faults import attempt as attempt_module
 from tests.faults import compose_stage
 from tests.faults.afterwards import RECONCILED, reconcile
 from tests.faults.attempt import Attempt
+from tests.faults.calls import Call, Record, Try
 from tests.faults.compose_override import ADDRESSES, PORTS, PROCESSES, lay_wires, make_override
-from tests.faults.compose_stage import ComposeStage
+from tests.faults.compose_stage import ComposeStage, lead_nginx
 from tests.faults.load import Load
+from tests.faults.rest import Rest
 from tests.faults.stage import (
     COMPONENTS,
     REPOSITORY,
@@ -218,8 +223,20 @@ def test_a_cut_after_which_the_network_is_gone_is_told(engine: Engine) -> None:
 
 
 class NoLoad:
-    def burst(self, number: int) -> None:
+    """A load of which nothing comes but what the test says: how many are in flight after each burst."""
+
+    def __init__(self, *met: int) -> None:
+        self.met = list(met) or [14]
+        self.record = Record()
+
+    def burst(self, number: int) -> int:
+        return self.met.pop(0)
+
+    def stop(self) -> None:
         pass
+
+    def settle(self) -> int:
+        return 0
 
 
 def test_what_does_not_heal_is_a_trouble_of_its_cell_and_no_end_of_the_run(engine: Engine) -> None:
@@ -228,6 +245,103 @@ def test_what_does_not_heal_is_a_trouble_of_its_cell_and_no_end_of_the_run(engin
         engine.aliases = ["redis", "aaaa"]
     assert attempt.troubles == ["redis is not back on the network as lab-redis-1."]
     assert attempt.healed >= attempt.struck > 0
+
+
+@pytest.mark.parametrize(
+    ("met", "left"), [([14, 9], [9]), ([0, 5, 9], [9]), ([4, 4, 14, 9], [9]), ([0, 0, 0, 9], [9])]
+)
+def test_a_burst_that_puts_too_few_in_flight_is_sent_again_three_times_at_most(
+    met: list[int], left: list[int]
+) -> None:
+    load = NoLoad(*met)
+    with struck(Rehearsal(), load) as attempt:
+        assert len(attempt.strikes) == 1
+    assert load.met == left
+
+
+@contextmanager
+def struck(stage: Stage, load: NoLoad) -> Iterator[Attempt]:
+    """Kill Nginx on such a stage, which comes back."""
+    attempt = Attempt(stage, cast(Load, load), "nginx", "kill")
+    with attempt.blow("kill"):
+        yield attempt
+        if isinstance(stage, Rehearsal):
+            stage.now["nginx"] = "second"
+
+
+def test_a_blow_that_met_nothing_is_a_trouble_of_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt_module, "SECONDS_AFTER", 0.0)
+    monkeypatch.setattr(attempt_module, "wait_for_rest", lambda *_: Rest(True, 5.0, ""))
+    monkeypatch.setattr(attempt_module, "check", lambda *_: [])
+    load = NoLoad()
+    with struck(Rehearsal(), load) as attempt:
+        pass
+    order = Call(1, "order", "POST", "/orders", 7, None, "key", True)
+    order.tries.append(Try(attempt.strikes[0] + 0.1, attempt.strikes[0] + 1, "ok", 201))
+    load.record.calls.append(order)
+    missed = attempt.finish()
+    assert (missed.troubles, missed.in_flight) == (["the blow met nothing"], 0)
+    order.tries[0] = Try(attempt.strikes[0] - 0.1, attempt.strikes[0] + 1, "ok", 201)
+    attempt.troubles = []
+    met = attempt.finish()
+    assert (met.troubles, met.in_flight) == ([], 1)
+
+
+def test_what_needed_the_lab_s_hand_is_a_trouble_where_none_is_allowed(engine: Engine) -> None:
+    allowed = Attempt(in_containers(), cast(Load, NoLoad()), "redis", "kill")
+    with allowed.blow("kill"):
+        pass
+    assert allowed.troubles == []
+    attempt = Attempt(in_containers(), cast(Load, NoLoad()), "redis", "kill × 5")
+    with attempt.blow("kill", unaided=True):
+        pass
+    assert attempt.troubles == ["redis was brought back by `docker start`, and is to come back by itself"]
+
+
+def test_what_came_back_by_itself_is_none(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose_stage, "may_kill", lambda pid, container: True)
+    monkeypatch.setattr(compose_stage.os, "kill", lambda pid, number: None)
+    attempt = Attempt(in_containers(), cast(Load, NoLoad()), "redis", "kill × 5")
+    with attempt.blow("kill", unaided=True):
+        pass
+    assert attempt.troubles == []
+
+
+class Wires(ComposeStage):
+    """A stage whose wires have delayed so many bytes at each order."""
+
+    delayed: Sequence[int] = ()
+
+    def _delay(self, component: str, seconds: float) -> int:
+        count, *self.delayed = self.delayed
+        return count
+
+
+@pytest.mark.parametrize(
+    ("delayed", "troubles"),
+    [
+        ([70, 70, 71], []),
+        ([70, 70, 70], ["nginx was not slow: it sent nothing that could have been delayed."]),
+    ],
+)
+def test_a_slow_component_that_sent_nothing_is_a_trouble(delayed: list[int], troubles: list[str]) -> None:
+    stage = Wires("", {}, "", "", Path(), ("slow",))
+    stage.delayed = delayed
+    attempt = Attempt(stage, cast(Load, NoLoad()), "nginx", "slow")
+    with attempt.blow("slow"):
+        pass
+    assert attempt.troubles == troubles
+
+
+def test_nginx_is_led_by_every_wire_of_its_own_or_the_stage_does_not_start(tmp_path: Path) -> None:
+    conf = tmp_path / "nginx/docker/http.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text((REPOSITORY / "nginx/docker/http.conf").read_text())
+    wires = lay_wires()
+    lead_nginx(tmp_path, wires)
+    assert all(f"wires:{wire.port};" in conf.read_text() for wire in wires if wire.client == "nginx")
+    with pytest.raises(StageError, match="does not say user-service:5001;"):
+        lead_nginx(tmp_path, wires)
 
 
 def test_every_service_that_has_the_command_is_reconciled() -> None:

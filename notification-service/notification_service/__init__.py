@@ -1,5 +1,6 @@
 """The notification service: tells people what happened, once, by mail, text and push message."""
 
+from functools import cached_property
 from uuid import UUID
 
 from flask import Flask
@@ -20,7 +21,7 @@ from notification_service.errors import ERROR_TABLE
 from notification_service.models import db
 from notification_service.rendering import Texts
 from notification_service.services import PushKeys, Sweep, Tools
-from notification_service.services.dispatching import SendTask
+from notification_service.services.dispatching import Tasks
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     tools = make_tools(settings)
     app.extensions["tools"] = tools
     sweep = Sweep(
-        make_task_sender(settings),
+        LazyTasks(settings),
         dispatch_seconds=settings.dispatch_seconds,
         claim_seconds=settings.claim_seconds,
     )
@@ -70,16 +71,22 @@ def make_tools(settings: Settings) -> Tools:
     )
 
 
-def make_task_sender(settings: Settings) -> SendTask:
-    """Return what sends a task; Celery is loaded by the first one, as the HTTP processes send none."""
-    queue = None
+class LazyTasks:
+    """The queue of tasks; Celery is loaded by its first use, as the HTTP processes have none."""
 
-    def send(notification_id: UUID, request_id: str, traceparent: str) -> None:
-        nonlocal queue
-        if queue is None:
-            from notification_service.task_queue import TaskQueue
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
-            queue = TaskQueue(settings)
-        queue.send(notification_id, request_id, traceparent)
+    @cached_property
+    def _queue(self) -> Tasks:
+        from notification_service.task_queue import TaskQueue
 
-    return send
+        return TaskQueue(self._settings)
+
+    def send(self, notification_id: UUID, request_id: str, traceparent: str) -> None:
+        """Send one notification's task."""
+        self._queue.send(notification_id, request_id, traceparent)
+
+    def count(self) -> int:
+        """Count the tasks that wait."""
+        return self._queue.count()

@@ -5,6 +5,7 @@ Celery would declare something of its own (gossip, mingle, remote control, delay
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -83,7 +84,7 @@ def _url(settings: Settings) -> str:
 
 
 class TaskQueue:
-    """Sends tasks on one kept connection, each confirmed by the broker."""
+    """Sends tasks on one kept connection, each confirmed by the broker, and counts those that wait."""
 
     def __init__(self, settings: Settings) -> None:
         self._celery = make_celery(settings)
@@ -94,28 +95,37 @@ class TaskQueue:
 
     def send(self, notification_id: UUID, request_id: str, traceparent: str) -> None:
         """Send one notification's task; raise `DependencyAway` when the broker has not got it."""
-        headers = {"request_id": request_id, "traceparent": traceparent}
+        self._ask(
+            lambda producer: self._celery.send_task(
+                TASK,
+                args=[str(notification_id)],
+                headers={"request_id": request_id, "traceparent": traceparent},
+                producer=producer,
+                confirm_timeout=ANSWER_SECONDS,
+            )
+        )
+
+    def count(self) -> int:
+        """Count the tasks that no worker has taken yet; needs no permission on the queue."""
+        answer = self._ask(lambda producer: producer.channel.queue_declare(QUEUE, passive=True))
+        return int(answer.message_count)
+
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
         with self._lock:
             fresh = self._producer is None
             try:
-                self._publish(str(notification_id), headers)
+                return self._ask_once(question)
             except DependencyAway:
                 # A kept connection may have died since its last use; a new one tells.
                 if fresh:
                     raise
-                self._publish(str(notification_id), headers)
+                return self._ask_once(question)
 
-    def _publish(self, notification_id: str, headers: dict[str, str]) -> None:
+    def _ask_once(self, question: Callable[[Any], Any]) -> Any:
         try:
             if self._producer is None:
                 self._producer = self._connect()
-            self._celery.send_task(
-                TASK,
-                args=[notification_id],
-                headers=headers,
-                producer=self._producer,
-                confirm_timeout=ANSWER_SECONDS,
-            )
+            return question(self._producer)
         except (KombuError, *self._errors) as error:
             self.close()
             raise DependencyAway("rabbitmq") from error

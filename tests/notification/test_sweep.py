@@ -18,11 +18,24 @@ from notification_service.services import Sweep, dispatching
 
 
 class Tasks:
-    """A task queue that keeps what it is sent, or is away."""
+    """A task queue that keeps what it is sent, or is away; nobody takes a task until a test says so."""
 
     def __init__(self):
         self.sent = []
         self.room = None
+        self.taken = 0
+        self.counts = 0
+        self.is_away = False
+
+    def count(self):
+        self.counts += 1
+        if self.is_away:
+            raise DependencyAway("rabbitmq")
+        return len(self.sent) - self.taken
+
+    def take_all(self):
+        """Have every waiting task taken up, or lost."""
+        self.taken = len(self.sent)
 
     def send(self, notification_id, request_id, traceparent):
         if self.room is not None and len(self.sent) >= self.room:
@@ -41,7 +54,7 @@ def tasks():
 
 @pytest.fixture
 def sweep(tasks, session):
-    sweep = Sweep(tasks.send, dispatch_seconds=60, claim_seconds=60)
+    sweep = Sweep(tasks, dispatch_seconds=60, claim_seconds=60)
     return lambda: sweep(session)
 
 
@@ -85,9 +98,76 @@ def test_one_whose_time_has_not_come_gets_none(sweep, tasks, queue, session):
 def test_a_task_that_was_lost_is_sent_again_after_a_minute(sweep, tasks, queue, box):
     queue()
     sweep()
+    tasks.take_all()
+    sweep()
+    assert len(tasks.sent) == 1
     box.age(61)
     sweep()
     assert len(tasks.sent) == 2
+
+
+def test_a_task_that_still_waits_is_not_sent_again_however_long_it_does(sweep, tasks, queue, box):
+    queue(3)
+    for _ in range(5):
+        sweep()
+        box.age(61)
+    assert len(tasks.sent) == 3
+
+
+def test_the_window_holds_however_long_nobody_takes_a_task(sweep, tasks, queue, box):
+    queue(dispatching.WINDOW + 50)
+    while sweep():
+        pass
+    for _ in range(3):
+        box.age(61)
+        sweep()
+    assert len(tasks.sent) == dispatching.WINDOW
+
+
+def test_what_is_new_goes_on_while_others_wait(sweep, tasks, queue):
+    queue(3)
+    sweep()
+    queue()
+    sweep()
+    assert len(set(tasks.sent)) == 4
+
+
+def test_a_lost_task_does_not_wait_behind_ever_new_ones(sweep, tasks, queue, box):
+    """New ones are held back for as long as the tasks of before are being taken up."""
+    queue(2)
+    sweep()
+    lost = set(tasks.sent)
+    tasks.take_all()
+    queue(5)
+    box.age(30)
+    sweep()
+    box.age(31)
+    queue()
+    sweep()
+    assert len(tasks.sent) == 7
+    tasks.take_all()
+    sweep()
+    assert len(tasks.sent) == 10
+    assert lost < set(tasks.sent[7:])
+
+
+def test_an_old_claim_gets_one_task_for_as_long_as_that_waits(sweep, tasks, queue, session, box):
+    queue()
+    update(session, "status = 'sending', claimed_at = now() - interval '2 minutes'")
+    for _ in range(3):
+        sweep()
+        box.age(61)
+    assert len(tasks.sent) == 1
+    tasks.take_all()
+    sweep()
+    assert len(tasks.sent) == 2
+
+
+def test_a_broker_is_not_asked_when_nothing_is_due(sweep, tasks, queue, session):
+    queue()
+    update(session, "next_attempt_at = now() + interval '1 minute'")
+    sweep()
+    assert tasks.counts == 0
 
 
 def test_an_old_claim_gets_a_new_task_once(sweep, tasks, queue, session, box):
@@ -117,6 +197,15 @@ def test_a_broker_that_is_away_leaves_the_rest_to_the_next_sweep(sweep, tasks, q
     tasks.room = None
     sweep()
     assert len(tasks.sent) == len(set(tasks.sent)) == 5
+
+
+def test_a_broker_that_does_not_count_is_asked_at_the_next_sweep(sweep, tasks, queue):
+    queue()
+    tasks.is_away = True
+    assert sweep() is False
+    tasks.is_away = False
+    sweep()
+    assert len(tasks.sent) == 1
 
 
 def test_only_what_was_not_sent_is_given_back(sweep, tasks, queue, box):
@@ -149,7 +238,8 @@ def test_a_slow_broker_is_left_in_time_to_give_a_sign_of_life(tasks, queue, sess
         now[0] += 1.0
         tasks.send(*task)
 
-    sweep = Sweep(send_slowly, dispatch_seconds=60, claim_seconds=60)
+    slow = SimpleNamespace(send=send_slowly, count=tasks.count)
+    sweep = Sweep(slow, dispatch_seconds=60, claim_seconds=60)
     queue(dispatching.BATCH - 1)
     assert sweep(session) is True
     assert now[0] < STALE_SECONDS / 3
@@ -173,7 +263,7 @@ def test_two_sweeps_at_once_send_no_task_twice(app, tasks, queue):
     def work():
         with app.app_context():
             barrier.wait()
-            Sweep(tasks.send, dispatch_seconds=60, claim_seconds=60)(db.session)
+            Sweep(tasks, dispatch_seconds=60, claim_seconds=60)(db.session)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -184,7 +274,7 @@ def test_two_sweeps_at_once_send_no_task_twice(app, tasks, queue):
 
 
 def test_old_claims_wait_for_their_holders_after_a_time_without_database(tasks, queue, session, monkeypatch):
-    sweep = Sweep(tasks.send, dispatch_seconds=60, claim_seconds=60)
+    sweep = Sweep(tasks, dispatch_seconds=60, claim_seconds=60)
     sweep(session)
     queue()
     update(session, "status = 'sending', claimed_at = now() - interval '2 minutes'")
@@ -209,11 +299,15 @@ class SlowBroker:
         self.now += self.seconds
         self._tasks.send(*task)
 
+    def count(self):
+        self.now += self.seconds
+        return self._tasks.count()
+
 
 @pytest.mark.parametrize("room", [None, 0])
 def test_a_slow_broker_keeps_no_old_claim_from_being_taken_over(tasks, queue, session, monkeypatch, room):
     broker = SlowBroker(monkeypatch, tasks)
-    sweep = Sweep(broker.send, dispatch_seconds=60, claim_seconds=60)
+    sweep = Sweep(broker, dispatch_seconds=60, claim_seconds=60)
     queue()
     tasks.room = room
     sweep(session)
@@ -226,7 +320,7 @@ def test_a_slow_broker_keeps_no_old_claim_from_being_taken_over(tasks, queue, se
 
 def test_old_claims_wait_when_the_database_went_while_a_broker_was_slow(tasks, queue, session, monkeypatch):
     broker = SlowBroker(monkeypatch, tasks)
-    sweep = Sweep(broker.send, dispatch_seconds=60, claim_seconds=60)
+    sweep = Sweep(broker, dispatch_seconds=60, claim_seconds=60)
     queue()
     tasks.room = 0
 

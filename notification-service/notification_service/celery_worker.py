@@ -1,6 +1,7 @@
 """The Celery worker's own parts: a consumer that declares nothing, signs of life, logs."""
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -32,13 +33,42 @@ TEXTS = ("shadow", "request_id", "traceparent")
 # What a body's third part may name; a task of ours has none of it.
 SEQUELS = {"callbacks", "errbacks", "chain", "chord"}
 SIGN_SECONDS = 5
+# Ten minutes: longer than a task waits for anything, be it a database in which to note the outcome.
+HANG_SIGNS = 120
 RETRY_SECONDS = 1.0
 
 log = get_logger(__name__)
 
 
+class RunningTasks:
+    """Ages of running tasks, counted in signs of life: a pause of the whole process ages none."""
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._begun: dict[str, int] = {}
+
+    def begin(self, task_id: str, **_: Any) -> None:
+        """Note that a task runs."""
+        self._begun[task_id] = self._now
+
+    def end(self, task_id: str, **_: Any) -> None:
+        """Note that a task has ended."""
+        self._begun.pop(task_id, None)
+
+    def tick(self) -> list[str]:
+        """Let the time between two signs of life pass; name the tasks that hang."""
+        self._now += 1
+        return [task for task, begun in list(self._begun.items()) if self._now - begun > HANG_SIGNS]
+
+
+running = RunningTasks()
+
+
 class SignsOfLife(bootsteps.StartStopStep):
-    """Leaves a sign of life every 5 s while the event loop runs and the broker is there."""
+    """Leaves a sign of life every 5 s while the event loop runs and the broker is there.
+
+    It ends the process when a task hangs, so that the restart policy acts: two such would stop everything.
+    """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -59,6 +89,9 @@ class SignsOfLife(bootsteps.StartStopStep):
             self._timer = None
 
     def _leave(self) -> None:
+        if hanging := running.tick():
+            log.critical("task hangs, ending the process", tasks=hanging)
+            os._exit(1)
         try:
             write_heartbeat(Path(heartbeat_file()), [])
         except OSError as error:
@@ -169,6 +202,9 @@ def prepare_worker(celery: Celery, settings: Settings) -> Celery:
     @signals.setup_logging.connect(weak=False)
     def set_up_logs(**_: Any) -> None:
         configure_logs(settings, "celery")
+
+    signals.task_prerun.connect(running.begin)
+    signals.task_postrun.connect(running.end)
 
     # It announces what a later release does by default, which the settings already decide.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)

@@ -6,6 +6,9 @@ DomainError (chassis)
 
 DeliveryError                a channel could not deliver; knows no HTTP
 ├── TemporaryFailure         worth another attempt later
+│   ├── Resting              not even tried: the receiving side keeps everyone waiting
+│   └── OutcomeUnknown       the receiving side had it all and did not answer
+│       └── CutOff           it went away instead
 └── PermanentFailure         would fail again, so it ends the notification
     └── SubscriptionGone     the push service has forgotten this browser
 """
@@ -33,6 +36,27 @@ class DeliveryError(Exception):
 
 class TemporaryFailure(DeliveryError):
     """Worth another attempt later: the receiving side is away, busy or not set up."""
+
+    # Seconds until another attempt, doubling from the first to the longest.
+    first_wait, longest_wait = 1.0, 60.0
+
+
+class Resting(TemporaryFailure):
+    """Not even tried, as the receiving side kept others waiting; it may soon be well again."""
+
+    longest_wait = 15.0
+
+
+class OutcomeUnknown(TemporaryFailure):
+    """The receiving side had it all and kept silent: another attempt may be a second copy, so it is rare."""
+
+    first_wait, longest_wait = 600.0, 9600.0
+
+
+class CutOff(OutcomeUnknown):
+    """It went away instead: rather dead than in possession, so the first other attempt comes soon."""
+
+    first_wait = 15.0
 
 
 class PermanentFailure(DeliveryError):

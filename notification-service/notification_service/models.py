@@ -24,7 +24,7 @@ from chassis.db import make_db
 from notification_service.errors import NotificationNotFailed
 
 GIVE_UP_AFTER = timedelta(hours=24)
-LONGEST_WAIT = 60.0
+FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 MAX_ERROR = 500
 
 db = make_db()
@@ -96,14 +96,16 @@ class Notification(Model):
         """Note that the recipient's side has it."""
         self.status, self.sent_at, self.claimed_at, self.last_error = "sent", now, None, None
 
-    def postpone(self, now: datetime, reason: str) -> None:
-        """Try again later: after 1 s, doubling up to 60 s, for 24 hours."""
+    def postpone(
+        self, now: datetime, reason: str, *, first: float = FIRST_WAIT, longest: float = LONGEST_WAIT
+    ) -> None:
+        """Try again later, for 24 hours: after 1 s, doubling up to 60 s, or between others that are given."""
         if now >= self.give_up_at:
             self.fail(f"given up after {self.attempts} attempts: {reason}")
             return
-        wait = min(LONGEST_WAIT, 2.0 ** min(self.attempts - 1, 10))
+        wait = min(longest, first * 2.0 ** min(self.attempts - 1, 10))
         self.status, self.claimed_at, self.dispatched_at = "queued", None, None
-        self.next_attempt_at = now + timedelta(seconds=wait)
+        self.next_attempt_at = min(now + timedelta(seconds=wait), self.give_up_at)
         self.last_error = reason[:MAX_ERROR]
 
     def fail(self, reason: str) -> None:

@@ -170,7 +170,7 @@ def _context(app):
 def sweeping(app, settings):
     """Sweep beside the test, as the worker does."""
     stop, queue = threading.Event(), TaskQueue(settings)
-    sweep = Sweep(queue.send, dispatch_seconds=3, claim_seconds=3)
+    sweep = Sweep(queue, dispatch_seconds=3, claim_seconds=3)
 
     def work():
         while not stop.wait(0.2):
@@ -275,6 +275,32 @@ class TestCelery:
         assert celery.runs()
 
 
+# Celery in which a task hangs after a second.
+IMPATIENT_CELERY = (
+    "python",
+    "-c",
+    "import sys\n"
+    "from celery.__main__ import main\n"
+    "from notification_service import celery_worker\n"
+    "celery_worker.SIGN_SECONDS, celery_worker.HANG_SIGNS = 0.2, 5\n"
+    f"sys.argv = {list(CELERY)}\n"
+    "main()\n",
+)
+
+
+@pytest.mark.usefixtures("sweeping")
+def test_a_task_that_hangs_ends_the_process(start, broker_admin, sink, box, queue_mail):
+    celery = start(IMPATIENT_CELERY)
+    queue_mail()
+    wait_for(lambda: box.rows(status="sent"))
+    time.sleep(2)
+    assert celery.runs()
+    sink.seconds_after = 10
+    queue_mail()
+    assert celery.wait(20) == 1
+    assert "task hangs, ending the process" in events(celery)
+
+
 JSON = "application/json"
 TASK_BODY = orjson.dumps([[str(uuid4())], {}, {}])
 # Each names a notification, and would be lost or end what is to run it by what it asks for besides.
@@ -362,10 +388,22 @@ class TestTaskQueue:
         assert (args, kwargs) == ([str(notification_id)], {})
         assert messages[0].headers["request_id"] == "request-7"
 
+    def test_counts_the_tasks_that_wait(self, broker_admin, settings):
+        queue = TaskQueue(settings)
+        try:
+            assert queue.count() == 0
+            for _ in range(3):
+                queue.send(uuid4(), "", "")
+            assert queue.count() == 3
+        finally:
+            queue.close()
+
     def test_says_that_the_broker_is_away(self, settings):
         queue = TaskQueue(settings.model_copy(update={"amqp_port": 1}))
         with pytest.raises(DependencyAway):
             queue.send(uuid4(), "", "")
+        with pytest.raises(DependencyAway):
+            queue.count()
 
     def test_connects_anew_when_its_connection_has_died(self, settings, broker_admin):
         proxy = Proxy(settings.amqp_host, settings.amqp_port)

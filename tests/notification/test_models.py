@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from notification_service.errors import NotificationNotFailed
+from notification_service.errors import NotificationNotFailed, OutcomeUnknown
 from notification_service.models import Notification
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -47,6 +47,23 @@ def test_waits_double_from_one_second_to_a_minute():
         waits.append((tried.next_attempt_at - NOW).total_seconds())
         tried.next_attempt_at = NOW
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_waits_for_what_may_have_arrived_are_long():
+    waits, tried = [], notification()
+    for _ in range(6):
+        tried.claim(tried.next_attempt_at, claim_seconds=60)
+        tried.postpone(NOW, "?", first=OutcomeUnknown.first_wait, longest=OutcomeUnknown.longest_wait)
+        waits.append((tried.next_attempt_at - NOW).total_seconds() / 60)
+        tried.next_attempt_at = NOW
+    assert waits == [10, 20, 40, 80, 160, 160]
+
+
+def test_no_wait_goes_beyond_the_24_hours():
+    tried = notification(give_up_at=later(5))
+    tried.claim(NOW, claim_seconds=60)
+    tried.postpone(NOW, "?", first=600)
+    assert tried.next_attempt_at == later(5)
 
 
 def test_trying_ends_after_24_hours():

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from notification_service.channels.push import (
-    WAIT_SECONDS,
+    SEND_SECONDS,
     PushMessage,
     Target,
     WebPusher,
@@ -159,7 +159,7 @@ class SlowPusher:
     def send(self, _key, target, _message):
         path = urlsplit(target.endpoint).path
         if path not in self.good:
-            self.now += 2 * WAIT_SECONDS
+            self.now += SEND_SECONDS
             raise TemporaryFailure("silent")
         self.reached.append(path)
 

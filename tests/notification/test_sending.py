@@ -13,6 +13,7 @@ from aiosmtpd.smtp import SMTP
 from sqlalchemy import text
 
 from notification_service.channels import email
+from notification_service.channels.deadline import Deadline
 from notification_service.channels.email import SmtpMailer
 from notification_service.errors import TemporaryFailure
 from notification_service.models import db
@@ -289,6 +290,12 @@ class TestVerificationLink:
         assert "token=" not in sink.mails[0].part("plain")
 
 
+def seconds_to_next_attempt(box, session):
+    """Return how long the one mail waits."""
+    (row,) = box.rows(channel="email")
+    return (row.next_attempt_at - session.scalar(sqlalchemy.func.now())).total_seconds()
+
+
 def everything(table):
     """Read a whole table."""
     return [list(row) for row in db.session.execute(table.select())]
@@ -309,6 +316,70 @@ class TestMailServer:
             box.send()
         assert time.monotonic() - started < 3
         assert outcome(box)[0] == "queued"
+
+    def test_that_looks_into_mails_for_longer_than_other_replies_take_gets_each_once(
+        self, monkeypatch, sink, deliver, box
+    ):
+        monkeypatch.setattr(email, "WAIT_SECONDS", 0.3)
+        sink.seconds_after = 1.0
+        deliver("user.registered")
+        box.send()
+        assert outcome(box) == ("sent", 1, None)
+        assert len(sink.mails) == 1
+
+    def test_that_takes_a_mail_and_says_nothing_is_rarely_given_it_again(
+        self, monkeypatch, sink, deliver, box, session
+    ):
+        monkeypatch.setattr(email, "MAIL_SECONDS", 0.5)
+        monkeypatch.setattr(email, "LEAST_SECONDS", 0.1)
+        sink.seconds_after = 1.0
+        deliver("user.registered")
+        box.send()
+        reason = "the mail server did not answer to the whole mail, so it may have taken it"
+        assert outcome(box) == ("queued", 1, reason)
+        box.age(590)
+        box.send()
+        assert len(sink.mails) == 1
+        box.age(11)
+        box.send()
+        assert len(sink.mails) == 2
+        assert seconds_to_next_attempt(box, session) == pytest.approx(1200, abs=5)
+
+    def test_that_leaves_in_the_middle_of_its_answer_is_given_the_mail_again_after_a_while(
+        self, monkeypatch, sink, deliver, box, session
+    ):
+        async def leave(server, _arg):
+            await server.push("354 go on")
+            while await server._reader.readline() != b".\r\n":
+                """It takes the whole mail."""
+            server._writer.write(b"25")
+            await server._writer.drain()
+            server._writer.close()
+
+        monkeypatch.setattr(SMTP, "smtp_DATA", leave)
+        # Its commands are looked up when it starts.
+        sink.stop()
+        sink.start()
+        deliver("user.registered")
+        box.send()
+        reason = "the mail server left without an answer to the whole mail, so it may have taken it"
+        assert outcome(box) == ("queued", 1, reason)
+        assert seconds_to_next_attempt(box, session) == pytest.approx(15, abs=5)
+
+    def test_s_machine_must_give_signs_of_life_while_it_thinks(self, mailer, sink):
+        with Deadline(5) as deadline, mailer._connect(deadline) as server:
+            assert server.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            options = {name: server.sock.getsockopt(socket.IPPROTO_TCP, name) for name in email.SIGNS_OF_LIFE}
+        assert options == email.SIGNS_OF_LIFE
+
+    def test_that_leaves_no_time_for_its_answer_is_given_no_mail(self, monkeypatch, sink, deliver, box):
+        monkeypatch.setattr(email, "MAIL_SECONDS", 5.0)
+        monkeypatch.setattr(email, "LEAST_SECONDS", 5.0)
+        deliver("user.registered")
+        box.send()
+        assert outcome(box)[0] == "queued"
+        assert "no time left" in outcome(box)[2]
+        assert sink.mails == []
 
     @pytest.mark.parametrize("farewell", ["421 4.3.2 shutting down", "250 OK"])
     def test_s_farewell_changes_nothing_about_a_mail_that_it_has_taken(

@@ -1,7 +1,8 @@
 """Web Push, encrypted and signed by pywebpush, sent over connections that reach public addresses only."""
 
+import http.client
 import ipaddress
-import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -10,10 +11,12 @@ from uuid import UUID
 import orjson
 import urllib3
 
+from notification_service.channels.deadline import Address, Deadline, find_addresses
 from notification_service.config import Settings
 from notification_service.errors import PermanentFailure, SubscriptionGone, TemporaryFailure
 
-WAIT_SECONDS = 10.0
+# For all waits of one message to one browser, from the name to the answer.
+SEND_SECONDS = 10.0
 KEPT_SECONDS = 24 * 3600
 GONE = frozenset({404, 410})
 BUSY = frozenset({408, 425, 429})
@@ -54,25 +57,35 @@ class WebPusher:
     def __init__(self, settings: Settings) -> None:
         self._allow_private = settings.push_allow_private
         self._subject = settings.vapid_subject or f"mailto:postmaster@{settings.mail_domain}"
-        timeout = urllib3.Timeout(connect=WAIT_SECONDS, read=WAIT_SECONDS)
-        self._pool = urllib3.PoolManager(timeout=timeout, retries=False, maxsize=2)
-        if not self._allow_private:
-            # A copy of our own: the class-level table is shared by the whole process.
-            self._pool.pool_classes_by_scheme = {"https": _GuardedPool}
 
     def send(self, private_key: str, target: Target, message: PushMessage) -> None:
         """Send one message to one browser, or raise a `DeliveryError`."""
         check_endpoint(target.endpoint, allow_private=self._allow_private)
         body, headers = self._seal(private_key, target, message)
-        try:
+        with Deadline(SEND_SECONDS) as deadline:
+            try:
+                status = self._post(target.endpoint, body, headers, deadline)
+            except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+                if deadline.is_over:
+                    raise TemporaryFailure("the push service took too long") from error
+                reason = f"no connection to the push service: {type(error).__name__}"
+                raise TemporaryFailure(reason) from error
+        _judge(status)
+
+    def _post(self, endpoint: str, body: bytes, headers: dict[str, str], deadline: Deadline) -> int:
+        """Post it on a connection of its own, and return the answer's status."""
+        url = urllib3.util.parse_url(endpoint)
+        find = find_addresses if self._allow_private else public_addresses
+        kind = _TlsPool if url.scheme == "https" else _PlainPool
+        with kind(
+            url.host or "", url.port, timeout=SEND_SECONDS, retries=False, deadline=deadline, find=find
+        ) as pool:
             # The answer's body is left unread: nobody knows how long a stranger makes it.
-            answer = self._pool.request(
-                "POST", target.endpoint, body=body, headers=headers, redirect=False, preload_content=False
+            answer = pool.urlopen(
+                "POST", url.request_uri, body=body, headers=headers, redirect=False, preload_content=False
             )
             answer.close()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise TemporaryFailure(f"no connection to the push service: {type(error).__name__}") from error
-        _judge(answer.status)
+            return int(answer.status)
 
     def _seal(self, private_key: str, target: Target, message: PushMessage) -> tuple[bytes, dict[str, str]]:
         # Imported by who sends alone: it brings two HTTP libraries along.
@@ -117,28 +130,44 @@ class PrivateAddress(OSError):
     """The endpoint's name leads to an address that is not public."""
 
 
-class _GuardedConnection(urllib3.connection.HTTPSConnection):
-    """Connects to the very addresses that it has checked, so that a name can't change in between."""
+class _Timed:
+    """Connects to the very addresses that were found fit, so that a name can't change in between."""
 
-    def _new_conn(self) -> Any:
-        error: OSError = PrivateAddress("the push endpoint has no public address")
-        for address in public_addresses(self._dns_host, self.port or 443):
-            try:
-                return socket.create_connection(address, WAIT_SECONDS)
-            except OSError as failed:
-                error = failed
-        raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+    def __init__(
+        self, *args: Any, deadline: Deadline, find: Callable[[str, int], list[Address]], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline, self._find = deadline, find
+
+    def _new_conn(self: Any) -> Any:
+        try:
+            addresses = self._find(self._dns_host, self.port)
+            if not addresses:
+                raise PrivateAddress("the push endpoint has no public address")
+            return self._deadline.connect(addresses, at_most=SEND_SECONDS)
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
 
 
-class _GuardedPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _GuardedConnection
+class _PlainConnection(_Timed, urllib3.connection.HTTPConnection):
+    """HTTP, for tests alone."""
+
+
+class _TlsConnection(_Timed, urllib3.connection.HTTPSConnection):
+    """HTTPS."""
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 def public_addresses(host: str, port: int) -> list[tuple[str, int]]:
     """Resolve a name, leaving out every address that is not on the public internet."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = [str(entry[4][0]) for entry in found]
-    return [(address, port) for address in addresses if is_public(address)]
+    return [address for address in find_addresses(host, port) if is_public(address[0])]
 
 
 def is_public_name(host: str) -> bool:

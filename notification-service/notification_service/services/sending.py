@@ -26,7 +26,7 @@ from notification_service.services.subscriptions import PushKeys, forget_subscri
 # A claim that can't be made is made by the next task; an outcome that can't be noted means a second mail.
 CLAIM_PATIENCE = 30.0
 OUTCOME_PATIENCE = 300.0
-# For all browsers of a push message; with the last one's own waits less than a claim counts.
+# For all browsers of a push message; with the last one's own 10 s less than a claim counts.
 PUSH_SECONDS = 20.0
 # The purpose of the token that a mail carries, and where its link leads.
 TOKENS = {
@@ -96,7 +96,7 @@ def _settle(
         if error is None:
             notification.mark_sent(now)
         elif isinstance(error, TemporaryFailure):
-            notification.postpone(now, str(error))
+            notification.postpone(now, str(error), first=error.first_wait, longest=error.longest_wait)
         else:
             notification.fail(str(error))
     bound = log.bind(

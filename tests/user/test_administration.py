@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from chassis.cli import prepare
+from tests.interleaving import Process
 from tests.servers import run_redis
 from tests.user.people import PASSWORD, Person, events_of, is_signed_out_soon, refusal, wrong_fields
 
@@ -146,6 +147,69 @@ class TestRoles:
         again = renewed(deputy)
         assert refusal(again.get("/users")) == (403, "forbidden")
         assert again.get("/profile").json["role"] == "customer"
+
+
+class TestLostAnswer:
+    """The database commits, and the answer to that never arrives."""
+
+    @pytest.fixture
+    def change_unheard(self, app, admin):
+        with app.app_context():
+            engine = app.extensions["sqlalchemy"].engine
+
+        def change_unheard(user, stop_at="after a commit", **fields):
+            process = Process(engine, stop_at=stop_at)
+            answer = process.loses_an_answer(lambda: admin.patch(f"/users/{user['id']}", fields))
+            assert process.stopped_at == stop_at
+            assert refusal(answer) == (503, "service_unavailable")
+
+        return change_unheard
+
+    def test_to_taking_a_role_away_leaves_nobody_with_it(self, admin, customer, change_unheard):
+        change(admin, customer.user, role="admin")
+        deputy = renewed(customer)
+        change_unheard(customer.user, role="customer")
+        assert is_signed_out_soon(deputy)
+        assert change(admin, customer.user, role="customer")["role"] == "customer"
+        again = renewed(deputy)
+        time.sleep(1)
+        assert refusal(deputy.get("/profile")) == (401, "unauthorized")
+        assert again.get("/profile").json["role"] == "customer"
+
+    def test_to_giving_a_role_is_made_good_by_giving_it_again(self, admin, customer, change_unheard):
+        change_unheard(customer.user, role="admin")
+        deputy = renewed(customer)
+        change(admin, customer.user, role="admin")
+        time.sleep(1)
+        assert deputy.get("/users").status_code == 200
+        assert refusal(customer.get("/profile")) == (401, "unauthorized")
+
+    def test_to_disabling_shuts_the_user_out(self, admin, customer, change_unheard):
+        change_unheard(customer.user, active=False)
+        assert is_signed_out_soon(customer)
+        change(admin, customer.user, active=False)
+        time.sleep(1)
+        assert refusal(customer.get("/profile")) == (401, "unauthorized")
+
+    def test_to_enabling_is_made_good_by_enabling_again(self, admin, customer, change_unheard):
+        change(admin, customer.user, active=False)
+        change_unheard(customer.user, active=True)
+        assert is_signed_out_soon(customer)
+        again = customer.sign_in()
+        change(admin, customer.user, active=True)
+        time.sleep(1)
+        assert again.get("/profile").status_code == 200
+
+    @pytest.mark.parametrize("fields", [{"role": "customer"}, {"active": False}])
+    def test_to_a_commit_that_never_was_is_made_good_by_what_was_before(
+        self, admin, customer, change_unheard, fields
+    ):
+        change(admin, customer.user, role="admin")
+        change_unheard(customer.user, "before a commit", **fields)
+        assert admin.get(f"/users/{customer.user['id']}").json["role"] == "admin"
+        change(admin, customer.user, role="admin", active=True)
+        time.sleep(1)
+        assert customer.sign_in().get("/users").status_code == 200
 
 
 class TestLastAdmin:

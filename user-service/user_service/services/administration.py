@@ -7,7 +7,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
-from chassis.errors import NotFound
+from chassis.errors import DependencyAway, NotFound
 from chassis.events import record
 from chassis.paging import Page, fetch_page
 from user_service import events
@@ -15,6 +15,8 @@ from user_service.errors import LastAdmin
 from user_service.models import User
 from user_service.names import fold
 from user_service.services.tools import Tools
+
+ROLES = frozenset({"customer", "admin"})
 
 
 class Standing(NamedTuple):
@@ -42,21 +44,20 @@ def change_user(
 
     Raises `LastAdmin` when nobody would be left to administrate. While Redis is away nothing is changed.
     """
-    with ExitStack() as undo:
+    with ExitStack() as unknown:
         with transaction(session) as here:
             user, concerned = _lock_with_admins(here, user_id)
             before = Standing(user.role, user.active)
             after = Standing(role or before.role, before.active if active is None else active)
-            if after == before:
-                return user
-            user.role, user.active = after
-            if not any(other.role == "admin" and other.active for other in concerned):
-                raise LastAdmin
-            record(here, events.user_updated(user))
-            # Tokens are refused before the commit; if that fails, they are good again.
-            undo.callback(_enforce, tools, user_id, after, before)
-            _enforce(tools, user_id, before, after)
-        undo.pop_all()
+            if after != before:
+                user.role, user.active = after
+                if not any(other.role == "admin" and other.active for other in concerned):
+                    raise LastAdmin
+                record(here, events.user_updated(user))
+            _enforce_or_undo(tools, user_id, before, after)
+            # The commit may take effect even though its answer never comes.
+            unknown.callback(_hold_back, tools, user_id, before, after)
+        unknown.pop_all()
     return user
 
 
@@ -71,11 +72,34 @@ def _lock_with_admins(session: Session, user_id: int) -> tuple[User, list[User]]
     return user, users
 
 
-def _enforce(tools: Tools, user_id: int, before: Standing, after: Standing) -> None:
-    """Let every service know that the user's tokens of before count no more."""
-    if after.role != before.role:
-        tools.sessions.change_role(user_id, old=before.role, new=after.role)
-    if after.active and not before.active:
+def _enforce_or_undo(tools: Tools, user_id: int, before: Standing, after: Standing) -> None:
+    """Enforce a standing, or else what was before, as long as the row is locked and so is still that."""
+    try:
+        _enforce(tools, user_id, after)
+    except DependencyAway:
+        _enforce(tools, user_id, before)
+        raise
+
+
+def _enforce(tools: Tools, user_id: int, standing: Standing) -> None:
+    """Let every service know which of the user's tokens count.
+
+    Also of what seems to be so already: who asked for it once and heard nothing asks again.
+    """
+    for role in ROLES - {standing.role}:
+        tools.sessions.change_role(user_id, old=role, new=standing.role)
+    if standing.active:
         tools.sessions.let_in(user_id)
-    if before.active and not after.active:
+    else:
+        tools.sessions.shut_out(user_id)
+
+
+def _hold_back(tools: Tools, user_id: int, *standings: Standing) -> None:
+    """Refuse what any of the standings refuses, until somebody asks again; nobody knows which one counts.
+
+    The row is locked no longer, so this lets nobody in whom another has shut out meanwhile.
+    """
+    if any(standing.role != "admin" for standing in standings):
+        tools.sessions.change_role(user_id, old="admin", new="customer")
+    if not all(standing.active for standing in standings):
         tools.sessions.shut_out(user_id)

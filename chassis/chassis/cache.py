@@ -1,5 +1,6 @@
 """Redis: a helper that may be away, never the only copy of anything that matters."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,16 @@ from redis.retry import Retry
 
 from chassis.config import ServiceSettings
 from chassis.errors import DependencyAway
+
+SURROUNDINGS = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.OutOfMemoryError,
+    redis.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+)
+# The client has no class for some answers, and adds words before those of a transaction or a script.
+INABILITY = re.compile(r"(?:^|: -?)(?:MISCONF|NOREPLICAS|OOM|READONLY|BUSY|LOADING|CLUSTERDOWN|MASTERDOWN) ")
 
 
 def make_redis(settings: ServiceSettings) -> redis.Redis:
@@ -24,12 +35,19 @@ def make_redis(settings: ServiceSettings) -> redis.Redis:
     )
 
 
+def is_redis_away(error: redis.RedisError) -> bool:
+    """Tell a failure of the surroundings (away, full, read-only, busy) from a mistake in what was asked."""
+    return isinstance(error, SURROUNDINGS) or INABILITY.search(str(error)) is not None
+
+
 @contextmanager
 def redis_needed() -> Iterator[None]:
-    """Turn a Redis that is away into `DependencyAway`."""
+    """Turn a Redis that is away, or can't do what is asked of it now, into `DependencyAway`."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError) as error:
+    except redis.RedisError as error:
+        if not is_redis_away(error):
+            raise
         raise DependencyAway("redis") from error
 
 
@@ -43,9 +61,3 @@ def hit(client: redis.Redis, name: str, *, seconds: int) -> tuple[int, int]:
         pipeline.ttl(key)
         count, _, left = pipeline.execute()
     return int(count), max(1, int(left))
-
-
-def forget(client: redis.Redis, name: str) -> None:
-    """Forget what `hit` has counted of `name`."""
-    with redis_needed():
-        client.delete(f"limit:{name}")

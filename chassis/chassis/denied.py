@@ -12,6 +12,8 @@ from chassis.tokens import ACCESS_SECONDS, Identity
 
 DENIED_KEY, DENIED_VERSION_KEY = "auth:denied", "auth:denied:version"
 DENIED_REFRESH_SECONDS = 0.5
+# Then the last token has expired, by any service's clock.
+DENIED_SECONDS = ACCESS_SECONDS + 60
 
 log = get_logger(__name__)
 
@@ -76,15 +78,21 @@ class DenyList:
 
 def deny(client: redis.Redis, *, sessions: Sequence[str] = (), users: Sequence[int] = ()) -> None:
     """Refuse these sessions' and users' access tokens everywhere until the last of them has expired."""
+    with redis_needed(), client.pipeline(transaction=True) as pipeline:
+        queue_denials(pipeline, sessions=sessions, users=users)
+        pipeline.execute()
+
+
+def queue_denials(
+    pipeline: redis.client.Pipeline, *, sessions: Sequence[str] = (), users: Sequence[int] = ()
+) -> None:
+    """Let a transaction refuse these, so that it happens together with what else is in it or not at all."""
     now = time.time()
     members = [f"session:{session}" for session in sessions] + [f"user:{user}" for user in users]
-    with redis_needed():
-        pipeline = client.pipeline(transaction=True)
-        pipeline.zremrangebyscore(DENIED_KEY, "-inf", now)
-        if members:
-            pipeline.zadd(DENIED_KEY, dict.fromkeys(members, now + ACCESS_SECONDS + 60))
-        pipeline.incr(DENIED_VERSION_KEY)
-        pipeline.execute()
+    pipeline.zremrangebyscore(DENIED_KEY, "-inf", now)
+    if members:
+        pipeline.zadd(DENIED_KEY, dict.fromkeys(members, now + DENIED_SECONDS))
+    pipeline.incr(DENIED_VERSION_KEY)
 
 
 def allow_user(client: redis.Redis, user_id: int) -> None:
@@ -101,7 +109,7 @@ def change_role(client: redis.Redis, user_id: int, *, old: str, new: str) -> Non
     now = time.time()
     with redis_needed():
         pipeline = client.pipeline(transaction=True)
-        pipeline.zadd(DENIED_KEY, {_role(user_id, old): now + ACCESS_SECONDS + 60})
+        pipeline.zadd(DENIED_KEY, {_role(user_id, old): now + DENIED_SECONDS})
         pipeline.zrem(DENIED_KEY, _role(user_id, new))
         pipeline.incr(DENIED_VERSION_KEY)
         pipeline.execute()

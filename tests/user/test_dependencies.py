@@ -5,7 +5,9 @@ import time
 import pytest
 from sqlalchemy import text
 
+from chassis.cli import prepare
 from tests.servers import run_redis
+from tests.user.ailing_redis import run_wilful_redis
 from tests.user.people import PASSWORD, Person, refusal, registration
 
 
@@ -51,6 +53,25 @@ def test_without_redis_who_is_signed_in_stays_and_others_wait(without_redis):
     assert time.monotonic() - started < 9
     # Nothing has changed: the session that could not be ended goes on.
     assert person.get("/profile").status_code == 200
+
+
+def test_a_redis_that_refuses_to_write_is_one_that_is_away(make_user_app):
+    with run_wilful_redis() as server:
+        app = make_user_app(
+            redis_port=server.port, redis_password=server.password, limit_read_per_address=1000
+        )
+        prepare(app)
+        boss, person = Person(app, user={"username": "root"}).sign_in(), Person(app).register().sign_in()
+        credentials = {"username": person.user["username"], "password": PASSWORD}
+        server.refuse_writes()
+        assert person.get("/profile").status_code == 200
+        assert person.post("/password/forgot", {"email": person.user["email"]}).status_code == 202
+        assert unavailable(person.post("/login", credentials))
+        assert unavailable(person.refresh())
+        assert unavailable(person.post("/logout"))
+        assert unavailable(boss.patch(f"/users/{person.user['id']}", {"role": "admin"}))
+        server.refuse_writes(False)
+        assert person.refresh().json["user"] == person.user
 
 
 def test_a_service_that_starts_without_redis_serves(make_user_app):

@@ -6,8 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis.commands.core import Script
 from sqlalchemy import text
 
+from tests.interleaving import Process
 from tests.user.people import PASSWORD, is_signed_out_soon, refusal, wrong_fields
 from user_service.services import session_store
 from user_service.services.session_store import RefreshToken
@@ -42,6 +44,15 @@ class TestRefresh:
         assert refusal(customer.refresh()) == (401, "token_reused")
         assert is_signed_out_soon(customer)
         assert is_signed_out_soon(again)
+
+    def test_of_a_spent_token_ends_the_session_even_where_the_process_dies(self, app, customer):
+        customer.refresh()
+        with app.app_context():
+            engine = app.extensions["sqlalchemy"].engine
+        process = Process(engine, {Script.__call__: RuntimeError}, stop_at="after Script.__call__")
+        process.dies(customer.refresh)
+        assert process.stopped_at is not None
+        assert is_signed_out_soon(customer)
 
     def test_leaves_the_persons_other_sessions_alone(self, customer):
         other = customer.sign_in()

@@ -3,17 +3,31 @@
 import hashlib
 import threading
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import redis
 
-from chassis.cache import forget, hit
+from chassis.cache import hit, redis_needed
 from chassis.errors import DependencyAway
 from chassis.service import rate_limited
+from user_service.services.unanswered import Unanswered
 
 ACCOUNT_WINDOW_SECONDS = 15 * 60
 ADDRESS_WINDOW_SECONDS = 60
 MOST_MAILS = 5
 MOST_COUNTERS = 10_000
+
+# KEYS: the account's failed tries. ARGV: the mark of this one, how many may be, seconds. A set of marks, so
+# that a repeated call counts once; it never holds more than may be.
+TRY = """
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3], 'NX')
+local count = redis.call('SCARD', KEYS[1])
+if count > tonumber(ARGV[2]) then redis.call('SREM', KEYS[1], ARGV[1]) end
+return {count, redis.call('TTL', KEYS[1])}
+"""
 
 
 class LocalCounter:
@@ -43,23 +57,40 @@ class Attempts:
     def __init__(self, client: redis.Redis, *, per_account: int, per_address: dict[str, int]) -> None:
         self._redis, self._per_account, self._per_address = client, per_account, per_address
         self._local = LocalCounter()
+        self._try = client.register_script(TRY)
+        self._unanswered: Unanswered[str] = Unanswered(ACCOUNT_WINDOW_SECONDS)
 
-    def count_try(self, account: str) -> None:
-        """Count a try as failed until `forgive`; 429 when there were too many.
+    @contextmanager
+    def counted(self, account: str) -> Iterator[None]:
+        """Count a try as failed, unless the block says `forgive`; 429 when there were too many.
 
         Counting first keeps parallel tries within the limit. The window starts with its first
-        failure and nothing prolongs it, so the owner is kept out for 15 minutes at most.
+        failure and nothing prolongs it, so the owner is kept out for 15 minutes at most. A try that
+        gets no answer because Redis is away is no failure: the next one takes its place.
         """
+        mark = self._unanswered.take(account) or uuid.uuid4().hex
+        try:
+            self._count_try(account, mark)
+            yield
+        except DependencyAway:
+            self._unanswered.keep(account, mark)
+            raise
+
+    def _count_try(self, account: str, mark: str) -> None:
         if not self._per_account:
             return
-        count, left = hit(self._redis, _name(account), seconds=ACCOUNT_WINDOW_SECONDS)
+        with redis_needed():
+            count, left = self._try(
+                keys=[_key(account)], args=[mark, self._per_account, ACCOUNT_WINDOW_SECONDS]
+            )
         if count > self._per_account:
-            raise rate_limited(left)
+            raise rate_limited(max(1, left))
 
     def forgive(self, account: str) -> None:
         """Forget the account's failures: its owner has come."""
         if self._per_account:
-            forget(self._redis, _name(account))
+            with redis_needed():
+                self._redis.delete(_key(account))
 
     def count_request(self, action: str, address: str) -> None:
         """Count a request of an address; 429 when it is one too many."""
@@ -89,6 +120,6 @@ class Attempts:
             return self._local.hit(name, seconds=seconds)
 
 
-def _name(account: str) -> str:
-    """Name an account's counter; hashed, because what was typed as a name may be a password."""
-    return "failures:" + hashlib.sha256(account.encode()).hexdigest()
+def _key(account: str) -> str:
+    """Name where an account's tries are; hashed, because what was typed as a name may be a password."""
+    return "limit:tries:" + hashlib.sha256(account.encode()).hexdigest()

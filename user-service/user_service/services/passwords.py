@@ -106,12 +106,10 @@ def at_least(seconds: float) -> Iterator[None]:
 def check_password(tools: Tools, user: User, password: str) -> None:
     """Raise `WrongPassword` unless it is the user's; a failure counts as one of signing in."""
     account = account_of(user)
-    with tools.hasher.turn():
-        tools.attempts.count_try(account)
-        known = tools.hasher.matches(password, user.password_hash)
-    if not known:
-        raise WrongPassword
-    tools.attempts.forgive(account)
+    with tools.hasher.turn(), tools.attempts.counted(account):
+        if not tools.hasher.matches(password, user.password_hash):
+            raise WrongPassword
+        tools.attempts.forgive(account)
 
 
 def lock_unchanged(session: Session, user: User) -> User:

@@ -19,9 +19,18 @@ import redis
 from uuid_utils.compat import uuid7
 
 from chassis.cache import redis_needed
-from chassis.denied import allow_user, change_role, deny
-from chassis.errors import NotFound
+from chassis.denied import (
+    DENIED_KEY,
+    DENIED_SECONDS,
+    DENIED_VERSION_KEY,
+    allow_user,
+    change_role,
+    deny,
+    queue_denials,
+)
+from chassis.errors import DependencyAway, NotFound
 from user_service.errors import InvalidToken, TokenReused
+from user_service.services.unanswered import Unanswered
 
 # A session ends when its refresh token was not used for so long.
 SESSION_SECONDS = 30 * 24 * 3600
@@ -30,15 +39,18 @@ MAX_USER_AGENT = 200
 MOST_SESSIONS = 1000
 DEVICE_FACTS = ("created_at", "used_at", "user_agent", "address")
 
-# KEYS: the session, its user's sessions. ARGV: hash of the session's secret, of the token's, of the
-# new token's, now, seconds, the session's id. The second check makes a repeated call (its answer was lost on
-# the way, say) succeed again instead of ending the session. An ended session stays, with a hash that no
-# token has, so that every token of it is told apart from an unknown one.
+# KEYS: the session, its user's sessions, the deny list, its version. ARGV: hash of the session's secret, of
+# the token's, of the new token's, now, seconds, the session's id, until when its access tokens are refused.
+# The second check makes a repeated call (its answer was lost on the way, say) succeed again instead of ending
+# the session. An ended session stays, with a hash that no token has, so that every token of it is told apart
+# from an unknown one; its access tokens are refused in the same step, for a process may die after any.
 ROTATE = """
 local kept = redis.call('HMGET', KEYS[1], 'secret', 'token')
 if kept[1] ~= ARGV[1] then return 'unknown' end
 if kept[2] == ARGV[3] then return 'rotated' end
 if kept[2] ~= ARGV[2] then
+    redis.call('ZADD', KEYS[3], ARGV[7], 'session:' .. ARGV[6])
+    redis.call('INCR', KEYS[4])
     redis.call('HSET', KEYS[1], 'token', '')
     redis.call('ZREM', KEYS[2], ARGV[6])
     return 'reused'
@@ -49,6 +61,8 @@ redis.call('ZADD', KEYS[2], ARGV[4] + ARGV[5], ARGV[6])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 return 'rotated'
 """
+# How long a client that was answered 503 may take to come again.
+REPEAT_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ class SessionStore:
     def __init__(self, client: redis.Redis, most: int = MOST_SESSIONS) -> None:
         self._redis, self._most = client, most
         self._rotate = client.register_script(ROTATE)
+        self._unheard: Unanswered[RefreshToken] = Unanswered(REPEAT_SECONDS)
 
     def start(self, user_id: int, *, user_agent: str, address: str) -> RefreshToken:
         """Start a session and return its first refresh token; one too many ends the longest unused one."""
@@ -131,26 +146,39 @@ class SessionStore:
         return int(user_id)
 
     def rotate(self, token: RefreshToken, user_id: int) -> RefreshToken:
-        """Spend the token for its successor; one that was spent ends the session."""
-        successor = token.succeed()
-        with redis_needed():
-            outcome = self._rotate(
-                keys=[_session(token.session_id), _sessions(user_id)],
-                args=[
-                    _hash(token.secret),
-                    _hash(token.token),
-                    _hash(successor.token),
-                    int(time.time()),
-                    SESSION_SECONDS,
-                    token.session_id,
-                ],
-            )
+        """Spend the token for its successor; one that was spent ends the session.
+
+        Who was answered 503 may come again with the same token: it gets the successor made then, once.
+        """
+        name = _hash(str(token).encode())
+        successor = self._unheard.take(name) or token.succeed()
+        try:
+            outcome = self._rotate_to(successor, token, user_id)
+        except DependencyAway:
+            self._unheard.keep(name, successor)
+            raise
         if outcome == "reused":
-            deny(self._redis, sessions=[token.session_id])
             raise TokenReused
         if outcome != "rotated":
             raise InvalidToken
         return successor
+
+    def _rotate_to(self, successor: RefreshToken, token: RefreshToken, user_id: int) -> str:
+        now = int(time.time())
+        with redis_needed():
+            outcome: Any = self._rotate(
+                keys=[_session(token.session_id), _sessions(user_id), DENIED_KEY, DENIED_VERSION_KEY],
+                args=[
+                    _hash(token.secret),
+                    _hash(token.token),
+                    _hash(successor.token),
+                    now,
+                    SESSION_SECONDS,
+                    token.session_id,
+                    now + DENIED_SECONDS,
+                ],
+            )
+        return str(outcome)
 
     def list_of(self, user_id: int) -> list[SignedInDevice]:
         """Return the user's sessions, the last used first."""
@@ -169,7 +197,7 @@ class SessionStore:
         self.end(session_id, user_id)
 
     def end(self, session_id: str, user_id: int) -> None:
-        """End a session: its access tokens are refused everywhere first, then it is forgotten."""
+        """End a session: its access tokens are refused everywhere and it is forgotten, or neither."""
         self._end([session_id], user_id)
 
     def end_all(self, user_id: int, *, but: str | None = None) -> None:
@@ -191,12 +219,11 @@ class SessionStore:
 
     def _end(self, session_ids: Sequence[str], user_id: int) -> None:
         # Also with none to end: whoever calls this relies on Redis being there.
-        deny(self._redis, sessions=session_ids)
-        if not session_ids:
-            return
         with redis_needed(), self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.delete(*(_session(session_id) for session_id in session_ids))
-            pipeline.zrem(_sessions(user_id), *session_ids)
+            queue_denials(pipeline, sessions=session_ids)
+            if session_ids:
+                pipeline.delete(*(_session(session_id) for session_id in session_ids))
+                pipeline.zrem(_sessions(user_id), *session_ids)
             pipeline.execute()
 
     def _ids(self, user_id: int) -> list[str]:

@@ -33,12 +33,11 @@ def sign_in(
     """
     user = find_by_name(session, name)
     account = account_of(user) if user else f"name {fold(name)}"
-    with tools.hasher.turn():
-        tools.attempts.count_try(account)
+    with tools.hasher.turn(), tools.attempts.counted(account):
         known = tools.hasher.matches(password, user.password_hash if user else None)
-    if user is None or not known:
-        raise InvalidCredentials
-    tools.attempts.forgive(account)
+        if user is None or not known:
+            raise InvalidCredentials
+        tools.attempts.forgive(account)
     checked = user.password_hash
     with transaction(session) as here:
         # Who changes the password, the role or the account's state holds the row until the sessions of

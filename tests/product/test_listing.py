@@ -1,5 +1,7 @@
 """The list of products: its orders, filters and pages."""
 
+import base64
+
 import pytest
 
 from tests.product.shop import names
@@ -133,3 +135,20 @@ def test_a_page_takes_as_many_statements_however_long_it_is(shop, query, stateme
             assert len(names(shop.get(f"/products?limit={limit}{query}"))) == limit
         counts.append(len(seen))
     assert counts == [statements, statements]
+
+
+@pytest.mark.parametrize(
+    ("query", "written"),
+    [
+        ("", '["-id",1e999]'),
+        ("", '["-id",Infinity]'),
+        ("", '["-id",5]'),
+        ("sort=price&", '["+price,id","1e-99999","1"]'),
+        ("sort=price&", '["+price,id","1E-99999","1"]'),
+        ("sort=price&", '["+price,id","1E+9999999999","1"]'),
+    ],
+)
+def test_a_cursor_of_values_that_no_page_has_written_is_refused(shop, query, written):
+    cursor = base64.urlsafe_b64encode(written.encode()).decode().rstrip("=")
+    answer = shop.get(f"/products?{query}cursor={cursor}")
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "invalid_cursor")

@@ -28,6 +28,7 @@ PER_SUBJECT = 100  # rows of one subject in a batch, so that a busy one leaves r
 RETRIES = 50  # rows of a batch that failed before
 SUCCESSOR_SECONDS = 1.0
 CONFIRM_SECONDS = 10.0
+SETTLE_SECONDS = 2.0
 STUCK_SECONDS = 60
 LOGGED = ("type", "subject", "sequence", "id", "request_id", "traceparent")
 
@@ -171,9 +172,13 @@ class _Exchange:
     def _collect(self, stop: threading.Event) -> None:
         # Successors are sent for a second only: then newer subjects get their turn, and a process that
         # slept longer sends nothing more on a lock that it may have lost.
-        started = heard = monotonic()
+        started = heard = settled = monotonic()
         while self._in_flight:
             self._beat()
+            # The server ends an idle session, and a batch that is never deleted comes again for ever.
+            if monotonic() - settled > SETTLE_SECONDS:
+                self._settle()
+                settled = monotonic()
             for answer in self._publisher.pump(1.0):
                 heard = monotonic()
                 row = self._in_flight.pop(answer.tag)
@@ -191,10 +196,12 @@ class _Exchange:
             self._connection.execute(_DELETE, {"sequences": [row.sequence for row in self._confirmed]})
             for row in self._confirmed:
                 log.info("event relayed", **{name: getattr(row, name) for name in LOGGED})
+            self._confirmed.clear()
         if self._failed:
             reasons = list(self._failed.values())
             self._connection.execute(_HOLD, {"sequences": list(self._failed), "reasons": reasons})
             log.warning("events held back", count=len(reasons), reason=reasons[0])
+            self._failed.clear()
 
 
 def load(connection: Connection, batch: int = BATCH) -> Sequence[Any]:

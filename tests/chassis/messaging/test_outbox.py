@@ -181,6 +181,50 @@ def test_a_silent_broker_costs_no_event_and_no_attempt(session, relay_to, monkey
     assert session.scalars(select(Unsent.attempts)).all() == [0]
 
 
+class Slow(FakePublisher):
+    """A broker that confirms one event after the other, the oldest first."""
+
+    seconds = 0.01
+
+    def pump(self, seconds: float) -> list[Confirm]:
+        if not self._unanswered:
+            return super().pump(seconds)
+        threading.Event().wait(self.seconds)
+        tag, document = self._unanswered.pop(0)
+        answer = self.answer(document)
+        if answer is None:
+            self.accepted.append(document)
+        return [Confirm(tag, answer)]
+
+
+def test_confirms_that_take_longer_than_the_session_may_be_idle_empty_the_outbox(
+    session, relay_to, monkeypatch
+):
+    """The server ends an idle session: what was confirmed must not wait for the end of the batch."""
+    monkeypatch.setattr(outbox, "_SESSION", outbox._SESSION.replace("'15s'", "'4s'"))
+    with transaction(session) as here:
+        record(here, *(NewEvent("order.paid", str(n), {}) for n in range(outbox.BATCH)))
+    publisher = Slow()
+    publisher.seconds = 0.014
+    relay_until_sent(session, relay_to(publisher))
+    assert Counter(document["subject"] for document in publisher.sent).most_common(1)[0][1] == 1
+
+
+def test_what_is_refused_early_in_a_slow_batch_is_counted_once(session, relay_to, monkeypatch):
+    monkeypatch.setattr(outbox, "SETTLE_SECONDS", 0.05)
+    for n in range(40):
+        rename(session, n, "a", "b")
+    publisher = Slow(lambda document: "no" if document["subject"] == "thing-1" else None)
+    with running(relay_to(publisher).run):
+        wait_for(lambda: unsent(session) < 60)
+        assert publisher.sent[-1]["subject"] != "thing-1", "the batch is over"
+        wait_for(lambda: unsent(session) == 2)
+    session.rollback()
+    attempts = session.scalars(select(Unsent.attempts).order_by(Unsent.sequence)).all()
+    assert attempts == [sum(document["subject"] == "thing-1" for document in publisher.sent), 0]
+    assert all(publisher.names(f"thing-{n}") == ["a", "b"] for n in range(40) if n != 1)
+
+
 def test_a_closed_channel_leaves_its_reason_with_what_was_under_way(session, relay_to):
     class Refusing(FakePublisher):
         def pump(self, seconds: float) -> list[Confirm]:

@@ -129,14 +129,18 @@ def _keep_working(name: str, work: Work, stop: threading.Event, beat: Beat) -> N
         started = monotonic()
         try:
             work(stop, beat)
-        except Exception as error:
-            if is_surroundings(error):
-                log.warning("worker thread waits", thread=name, reason=str(error).split("\n")[0])
-            else:
-                log.exception("worker thread failed", thread=name)
+        except Exception as error:  # noqa: BLE001, told below
+            _tell(name, error)
             if monotonic() - started > backoff.cap:
                 backoff.worked()
             pause(stop, backoff.failed(), beat)
+
+
+def _tell(name: str, error: Exception) -> None:
+    if is_surroundings(error):
+        log.warning("worker thread waits", thread=name, reason=str(error).split("\n")[0])
+    else:
+        log.error("worker thread failed", thread=name, exc_info=error)
 
 
 def _works(app: Flask, plan: WorkerPlan) -> Mapping[str, Work]:
@@ -166,11 +170,22 @@ def _consume(app: Flask, consumer: Consumer, stop: threading.Event, beat: Beat) 
 
 
 def _repeat(app: Flask, job: Job, stop: threading.Event, beat: Beat) -> None:
+    """Run a job until `stop`; while it fails, less and less often, but no less than it is due."""
+    backoff = Backoff(max(job.every_seconds, RECONNECT_SECONDS))
     while not stop.is_set():
         beat()
-        with app.app_context(), bind_context(request_id=None, traceparent=None):
-            more = job.run(app.extensions["sqlalchemy"].session)
-        pause(stop, 0.0 if more is True else job.every_seconds, beat)
+        try:
+            with app.app_context(), bind_context(request_id=None, traceparent=None):
+                more = job.run(app.extensions["sqlalchemy"].session)
+        except Exception as error:  # noqa: BLE001, told below
+            _tell(threading.current_thread().name, error)
+            rest = backoff.failed()
+        else:
+            rest = 0.0 if more is True else job.every_seconds
+            # Parts of its work are not all of it: a job that fails at a later one has not worked.
+            if more is not True:
+                backoff.worked()
+        pause(stop, rest, beat)
 
 
 def _report(app: Flask, queues: Sequence[str], stop: threading.Event, beat: Beat) -> None:

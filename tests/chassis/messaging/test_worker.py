@@ -262,6 +262,61 @@ def test_a_job_goes_on_after_failures_of_any_kind(app):
         wait_for(lambda: len(runs) > 4)
 
 
+def pauses_of(app, job: Job, monkeypatch, number: int) -> list[float]:
+    """Return how long a job rests after each of so many runs, without resting."""
+    pauses: list[float] = []
+
+    def note(stop: threading.Event, seconds: float, beat: Callable[[], None]) -> None:
+        pauses.append(seconds)
+        if len(pauses) == number:
+            stop.set()
+
+    monkeypatch.setattr(worker, "pause", note)
+    with repeating(app, job):
+        wait_for(lambda: len(pauses) == number)
+    return pauses
+
+
+def test_a_job_that_keeps_failing_is_run_no_more_often_than_a_job_that_works(app, monkeypatch):
+    def fail(_session) -> None:
+        raise KeyError("a bug")
+
+    slow = pauses_of(app, Job("slow", 60, fail), monkeypatch, 15)
+    assert slow[0] < 1
+    assert 30 <= min(slow[10:]) <= max(slow[10:]) <= 60
+    # One that is due every second is no more patient with its surroundings than any other thread.
+    prompt = pauses_of(app, Job("prompt", 1, fail), monkeypatch, 15)
+    assert max(prompt) <= worker.RECONNECT_SECONDS
+
+
+def test_a_job_that_fails_late_in_its_work_has_not_worked(app, monkeypatch):
+    runs = []
+
+    def fail_at_the_third_page(_session) -> bool:
+        runs.append(1)
+        if len(runs) % 3 == 0:
+            raise DependencyAway("product service")
+        return True
+
+    pauses = pauses_of(app, Job("paged", 60, fail_at_the_third_page), monkeypatch, 45)
+    assert min(pauses[-1:]) >= 30
+    assert pauses[-3:-1] == [0, 0]
+
+
+def test_a_job_that_has_worked_again_is_soon_repeated_after_its_next_failure(app, monkeypatch):
+    runs = []
+
+    def fail_often(_session) -> None:
+        runs.append(1)
+        if len(runs) != 12:
+            raise DependencyAway("database")
+
+    pauses = pauses_of(app, Job("test", 60, fail_often), monkeypatch, 13)
+    assert pauses[10] >= 30
+    assert pauses[11] == 60
+    assert pauses[12] < 1
+
+
 def test_a_job_with_more_to_do_is_called_again_at_once(app):
     runs = []
 

@@ -122,6 +122,13 @@ class StockMovement(db.Model):  # type: ignore[name-defined]
     __tablename__ = "stock_movements"
     __table_args__ = (
         Index("ix_stock_movements_product", "product_id", "id"),
+        # Few among those that orders made: a product's books are added up from it alone.
+        Index(
+            "ix_stock_movements_books",
+            "product_id",
+            postgresql_include=["delta", "reason"],
+            postgresql_where=text("order_id IS NULL"),
+        ),
         CheckConstraint("delta <> 0", name="delta_is_not_zero"),
     )
 
@@ -144,6 +151,8 @@ class Reservation(db.Model):  # type: ignore[name-defined]
         CheckConstraint("status IN ('held', 'sold', 'released')", name="status_is_known"),
         # Those that are to be forgotten one day; selling makes no entry.
         Index("ix_reservations_released", "updated_at", postgresql_where=text("status = 'released'")),
+        # Those of the last minutes: the books tell them from what is sold.
+        Index("ix_reservations_held", "order_id", postgresql_where=text("status = 'held'")),
     )
 
     order_id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -158,7 +167,8 @@ class ReservedLine(db.Model):  # type: ignore[name-defined]
     __tablename__ = "reserved_lines"
     __table_args__ = (
         CheckConstraint("quantity > 0", name="quantity_is_positive"),
-        Index("ix_reserved_lines_product", "product_id"),
+        # A product's books are added up, and its reservations listed, from it alone.
+        Index("ix_reserved_lines_books", "product_id", "order_id", postgresql_include=["quantity"]),
     )
 
     order_id: Mapped[UUID] = mapped_column(ForeignKey("reservations.order_id"), primary_key=True)

@@ -1,5 +1,6 @@
 """Drift between the books is found; the ordinary course of things is none."""
 
+import itertools
 import time
 from uuid import uuid4
 
@@ -128,6 +129,7 @@ def test_what_is_gone_at_the_second_look_is_no_drift(busy, monkeypatch):
 def test_everything_is_compared_in_pages(busy, monkeypatch):
     shop, orders, _ = busy
     monkeypatch.setattr(reconciling, "PRODUCTS_AT_ONCE", 2)
+    monkeypatch.setattr(reconciling, "LINES_AT_ONCE", 2)
     monkeypatch.setattr(reconciling, "ORDERS_AT_ONCE", 2)
     monkeypatch.setattr(reconciling, "EVENTS_AT_ONCE", 2)
     for _ in range(4):
@@ -233,7 +235,9 @@ def test_the_worker_begins_anew_after_a_failure(busy):
     with shop.session() as session:
         watch = reconciling.DriftWatch(shop.desk, settle_seconds=0, rest_seconds=0)
         assert watch(session)
-        shop.products.before["books"] = lambda _: 500
+        calls = itertools.count()
+        # The rest of the first search is answered, and nothing of the second.
+        shop.products.before["books"] = lambda _: 500 if next(calls) else None
         shop.products.products[1].stock += 1
         while watch(session):
             pass
@@ -243,3 +247,60 @@ def test_the_worker_begins_anew_after_a_failure(busy):
         while watch(session):
             pass
         assert reconciling.last_drift(session) == {"": 1.0}
+
+
+def test_the_metric_tells_no_old_number_after_a_search_that_failed(busy):
+    shop, _, _ = busy
+    with shop.session() as session:
+        watch = reconciling.DriftWatch(shop.desk, settle_seconds=0, rest_seconds=0)
+        while watch(session):
+            pass
+        assert reconciling.last_drift(session) == {"": 0.0}
+        shop.products.before["books"] = lambda _: 500
+        with pytest.raises(DependencyAway):
+            watch(session)
+        assert reconciling.last_drift(session) == {}
+
+
+def test_the_lines_of_a_product_are_read_so_many_at_once(busy, monkeypatch):
+    shop, orders, _ = busy
+    monkeypatch.setattr(reconciling, "LINES_AT_ONCE", 2)
+    with shop.statements() as sent:
+        assert run(shop) == (0, ["drift 0"])
+    # Five orders have a line of it.
+    assert len([one for one in sent if "order_items" in one]) == 3 + 1
+    shop.rows("UPDATE order_items SET quantity = 9 WHERE order_id = :o", o=orders["part"])
+    assert run(shop)[0] == 1
+
+
+def test_a_page_of_fewer_products_than_were_asked_for_is_not_the_last(busy, monkeypatch):
+    shop, _, _ = busy
+    other = shop.products.add()
+    read = shop.products.read_books
+    monkeypatch.setattr(shop.products, "read_books", lambda after, _limit: read(after, 1))
+    assert run(shop) == (0, ["drift 0"])
+    shop.products.products[other].stock += 1
+    assert run(shop)[1][-1] == "drift 1"
+
+
+def test_no_transaction_is_open_between_two_pages(busy):
+    shop, _, _ = busy
+    with shop.session() as session:
+        for _ in reconciling.find_drift(session, shop.desk, 0):
+            assert not session().in_transaction()
+
+
+def test_what_orders_do_while_the_lines_are_read_is_no_drift(busy, monkeypatch):
+    shop, _, tea = busy
+    monkeypatch.setattr(reconciling, "LINES_AT_ONCE", 1)
+    buyer = shop.person(1)
+    placed: list[str] = []
+    with shop.session() as session:
+        found = []
+        for page in reconciling._product_pages(session, shop.desk):
+            found += page
+            if len(placed) < 8:
+                placed.append(buyer.ordered((tea, 1))["id"])
+                if len(placed) % 2:
+                    assert buyer.do("cancel", placed[-1]).status_code == 200
+    assert found == []

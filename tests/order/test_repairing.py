@@ -1,5 +1,6 @@
 """`flask reconcile --repair`: what is safe is done, once, and leaves no drift; the rest is said."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from chassis.errors import DependencyAway
 from order_service import commands
 from order_service.payments.base import Repayment
-from order_service.services import reconciling
+from order_service.services import reconciling, repairing
 from order_service.services.refunds import ASK_AGAIN
 from tests.order.shop import Hooked, Shop
 from tests.order.test_reconciling import busy, deliver, run
@@ -83,6 +84,32 @@ def test_many_reservations_are_compared_in_pages(lively, monkeypatch):
     for _ in range(5):
         shop.products.reserve(str(uuid4()), [{"product_id": tea, "quantity": 1}])
     assert len(mend(shop)) == 5
+
+
+def test_no_statement_reads_more_lines_than_a_page_has(busy, monkeypatch):
+    shop, orders, tea = busy
+    monkeypatch.setattr("order_service.services.repairing.KEPT_AT_ONCE", 1)
+    lost = orders["pending"]
+    del shop.products.reservations[lost]
+    shop.products.products[tea].stock += 1
+    shop.age(10, orders="updated_at")
+    pages: list[int] = []
+    read = repairing._read_orders
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        found = read(*arguments, **options)
+        pages.append(len(found))
+        return found
+
+    monkeypatch.setattr(repairing, "_read_orders", count)
+    _, lines = run(shop, "--repair")
+    [told] = [line for line in lines if "by hand" in line]
+    assert told.strip() == (
+        f"by hand: nothing of product {tea} is kept for order {lost}, which is pending:"
+        " cancel it, or book its pieces"
+    )
+    assert sum(pages) == 5
+    assert max(pages) <= 2
 
 
 def test_money_of_a_cancelled_order_goes_back(lively):

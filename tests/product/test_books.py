@@ -1,5 +1,6 @@
 """The books that the order service compares with its own."""
 
+from product_service.services import books
 from tests.product.shop import new_id
 
 
@@ -40,3 +41,40 @@ def test_the_books_come_in_pages_in_one_statement(shop):
     assert [item["product_id"] for item in page] == ids[2:4]
     assert len([one for one in statements if "stock_movements" in one]) == 1
     assert shop.peer("GET", "/books?limit=501", scope="books.read").status_code == 422
+
+
+def test_a_page_of_the_books_ends_early_after_products_that_sold_much(shop, monkeypatch):
+    monkeypatch.setattr(books, "PIECES_AT_ONCE", 100)
+    ids = [shop.add(f"Tea {number}", stock=1)["id"] for number in range(5)]
+    for product_id, sales in zip(ids, (60, 30, 10, 500, 0), strict=True):
+        shop.sql("UPDATE products SET sales = :sales WHERE id = :id", sales=sales, id=product_id)
+    pages, after = [], 0
+    while page := [item["product_id"] for item in read(shop, f"?after={after}")]:
+        pages.append(page)
+        after = page[-1]
+    assert pages == [ids[:3], ids[3:4], ids[4:]]
+
+
+def test_the_books_are_added_up_from_indexes(shop):
+    ids = [shop.add(f"Tea {number}", stock=10)["id"] for number in range(10)]
+    shop.sql(
+        "INSERT INTO reservations (order_id, status)"
+        " SELECT gen_random_uuid(), CASE WHEN n % 100 = 0 THEN 'held' ELSE 'sold' END"
+        " FROM generate_series(1, 1000) n"
+    )
+    shop.sql(
+        "INSERT INTO reserved_lines (order_id, product_id, quantity, sku, name, unit_price)"
+        " SELECT order_id, product_id, 2, 'S', 'Tea', 1"
+        " FROM reservations, unnest(CAST(:ids AS bigint[])) AS product_id",
+        ids=ids,
+    )
+    shop.sql(
+        "INSERT INTO stock_movements (product_id, delta, reason, order_id)"
+        " SELECT product_id, -quantity, 'order', order_id FROM reserved_lines"
+    )
+    shop.sql("ANALYZE reservations, reserved_lines, stock_movements, products")
+    assert {(one["held"], one["sold"]) for one in read(shop)} == {(20, 1980)}
+    limits = {"after": 0, "limit": 100, "pieces": books.PIECES_AT_ONCE}
+    plan = "\n".join(row[0] for row in shop.sql(f"EXPLAIN {books._BOOKS.text}", **limits))
+    for index in ("ix_reserved_lines_books", "ix_stock_movements_books", "ix_reservations_held"):
+        assert f"using {index}" in plan or f"on {index}" in plan, plan

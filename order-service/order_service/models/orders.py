@@ -42,7 +42,7 @@ class OrderItem(db.Model):  # type: ignore[name-defined]
 
     __tablename__ = "order_items"
     # The books of a product are compared with the product service's.
-    __table_args__ = (Index(None, "product_id"),)
+    __table_args__ = (Index(None, "product_id", "order_id", postgresql_include=["quantity"]),)
 
     order_id: Mapped[UUID] = mapped_column(ForeignKey("orders.id"), primary_key=True)
     product_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -73,8 +73,15 @@ class Order(db.Model):  # type: ignore[name-defined]
         ),
         Index("ix_orders_due", "expires_at", postgresql_where=text("status = 'pending'")),
         Index("ix_orders_reserving", "created_at", postgresql_where=text("status = 'reserving'")),
-        Index("ix_orders_user_id_created_at", "user_id", "created_at", "id"),
-        Index("ix_orders_created_at", "created_at", "id"),
+        # Without the hidden ones: a list would walk over all of them that lie between two of its orders.
+        Index(
+            "ix_orders_user_id_created_at",
+            "user_id",
+            "created_at",
+            "id",
+            postgresql_where=text(f"status NOT IN {HIDDEN}"),
+        ),
+        Index("ix_orders_created_at", "created_at", "id", postgresql_where=text(f"status NOT IN {HIDDEN}")),
         Index("ix_orders_status_created_at", "status", "created_at", "id"),
         CheckConstraint(
             "status IN ('reserving', 'abandoned', 'pending', 'paid', 'shipped', 'completed', 'cancelled')",

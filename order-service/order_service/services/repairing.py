@@ -66,39 +66,40 @@ def _take_steps(session: Session, desk: Desk, drift: Drift) -> list[Step]:
 
 
 def _settle_reservations(session: Session, desk: Desk, product_id: int) -> Iterator[Step]:
-    """Bring what is kept of a product to what its orders say."""
-    began = now()
-    # Theirs first: an order is written before anything is reserved for it.
-    kept = {one.order_id: one for one in _list_kept(desk, product_id)}
-    with transaction(session) as here:
-        ours = _read_orders(here, product_id, list(kept))
-        releasing = set(here.scalars(select(Release.order_id).where(Release.order_id == _any(kept))))
-    for one in kept.values():
-        yield from _settle(desk, one, ours.get(one.order_id), is_releasing=one.order_id in releasing)
-    for order_id, order in ours.items():
-        # What changed since may have been reserved since.
-        if order.status in HOLDS + SOLD and order_id not in kept and order.updated_at < began:
-            told = f"nothing of product {product_id} is kept for order {order_id}, which is {order.status}: "
-            yield Step(told + "cancel it, or book its pieces", by_hand=True)
-
-
-def _list_kept(desk: Desk, product_id: int) -> Iterator[Kept]:
-    after = UUID(int=0)
-    while True:
+    """Bring what is kept of a product to what its orders say, page by page through the orders' ids."""
+    after: UUID | None = UUID(int=0)
+    while after is not None:
+        began = now()
+        # Theirs first: an order is written before anything is reserved for it.
         page = desk.products.list_kept(product_id, after=after, limit=KEPT_AT_ONCE)
-        yield from page
-        if len(page) < KEPT_AT_ONCE:
-            return
-        after = page[-1].order_id
+        last = page[-1].order_id if len(page) == KEPT_AT_ONCE else None
+        kept = {one.order_id: one for one in page}
+        with transaction(session) as here:
+            ours = _read_orders(here, product_id, list(kept), after=after, last=last)
+            releasing = set(here.scalars(select(Release.order_id).where(Release.order_id == _any(kept))))
+        for one in page:
+            yield from _settle(desk, one, ours.get(one.order_id), is_releasing=one.order_id in releasing)
+        for order_id, order in ours.items():
+            # What changed since may have been reserved since.
+            if order.status in HOLDS + SOLD and order_id not in kept and order.updated_at < began:
+                told = (
+                    f"nothing of product {product_id} is kept for order {order_id}, which is {order.status}"
+                )
+                yield Step(f"{told}: cancel it, or book its pieces", by_hand=True)
+        after = last
 
 
-def _read_orders(session: Session, product_id: int, ids: Sequence[UUID]) -> dict[UUID, Any]:
-    """Return status and pieces of the orders that have the product among their lines, and of these."""
+def _read_orders(
+    session: Session, product_id: int, ids: Sequence[UUID], *, after: UUID, last: UUID | None
+) -> dict[UUID, Any]:
+    """Return status and pieces of a page's orders that have the product among their lines, and of these."""
     lines = (
         select(Order.id, Order.status, Order.updated_at, OrderItem.quantity)
         .join(OrderItem, OrderItem.order_id == Order.id)
-        .where(OrderItem.product_id == product_id)
+        .where(OrderItem.product_id == product_id, OrderItem.order_id > after)
     )
+    if last is not None:
+        lines = lines.where(OrderItem.order_id <= last)
     others = select(Order.id, Order.status, Order.updated_at, null().label("quantity")).where(
         Order.id == _any(ids)
     )

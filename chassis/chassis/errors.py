@@ -136,7 +136,7 @@ def problem_response(
 ) -> Response:
     """Build the answer that carries a problem document."""
     return Response(
-        json.dumps(problem(status, code, detail, members)),
+        json.dumps(problem(status, code, detail, members), separators=(",", ":")),
         status=status,
         headers=dict(headers or {}),
         content_type=PROBLEM_JSON,

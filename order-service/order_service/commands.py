@@ -49,7 +49,7 @@ def register_commands(app: Flask) -> None:
         click.echo(f"drift {len(found)}")
         sys.exit(1 if found else 0)
 
-    @app.cli.command("settle-refund")
+    @app.cli.command("settle-refund", short_help="Note that a refused refund went back by another way.")
     @click.argument("refund_id", type=click.UUID)
     def settle_refund(refund_id: UUID) -> None:
         """Note that the money of a refused refund went back by another way.
@@ -67,7 +67,8 @@ def register_commands(app: Flask) -> None:
             click.echo(f"there is no refused refund {refund_id}", err=True)
             sys.exit(1)
         except RefundExceedsPayment as error:
-            click.echo(f"{error.members['left']} of the payment is left, not as much", err=True)
+            left = error.members["left"]
+            click.echo(f"only {left} of the payment is neither back nor on its way", err=True)
             sys.exit(1)
         click.echo(f"payment {payment.id}: {payment.refunded_amount:.2f} of {payment.amount:.2f} is back")
 

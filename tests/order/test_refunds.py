@@ -267,6 +267,12 @@ def settle(shop: Shop, refund_id: Any) -> tuple[int, str]:
     return done.exit_code, done.output.strip()
 
 
+def listed(shop: Shop, order: dict[str, Any]) -> list[str]:
+    """Return what reconcile says of an order."""
+    done = shop.app.test_cli_runner().invoke(args=["reconcile", "--settle", "0"])
+    return [line for line in done.output.splitlines() if order["id"] in line]
+
+
 class TestSettlingByHand:
     @pytest.fixture
     def refused(self, shop: Shop, buyer: Person, admin: Person, tea: int) -> tuple[dict[str, Any], uuid.UUID]:
@@ -289,9 +295,30 @@ class TestSettlingByHand:
     def test_needs_money_that_is_left(self, shop: Shop, admin: Person, refused: Any):
         order, refund_id = refused
         assert refund(admin, order["id"], "15.00").status_code == 200
-        assert settle(shop, refund_id) == (1, "5.00 of the payment is left, not as much")
+        assert settle(shop, refund_id) == (1, "only 5.00 of the payment is neither back nor on its way")
         [row] = shop.rows("SELECT status FROM refunds WHERE id = :r", r=refund_id)
         assert row.status == "refused"
+
+    def test_of_one_leaves_another_of_as_much_on_the_list(
+        self, shop: Shop, buyer: Person, admin: Person, tea: int
+    ):
+        order = buyer.bought((tea, 2))
+        with shop.provider(Hooked(shop, before_refund=refuse)):
+            refund(admin, order["id"], "5.00")
+            refund(admin, order["id"], "5.00")
+        [first, second] = shop.rows("SELECT id FROM refunds WHERE order_id = :o ORDER BY id", o=order["id"])
+        settle(shop, second.id)
+        assert listed(shop, order) == [f"refund {first.id}: refused: 5.00 of order {order['id']}"]
+
+    def test_is_for_the_last_of_those_that_asked_again(self, shop: Shop, buyer: Person, tea: int):
+        order = buyer.bought((tea, 2))
+        with shop.provider(Hooked(shop, before_refund=refuse)):
+            buyer.do("cancel", order["id"])
+            for _ in ASK_AGAIN:
+                finish_refunds(shop)
+        [one] = [line for line in listed(shop, order) if line.startswith("refund ")]
+        settle(shop, one.split()[1].rstrip(":"))
+        assert listed(shop, order) == []
 
     def test_knows_its_refunds(self, shop: Shop):
         unknown = uuid.uuid4()

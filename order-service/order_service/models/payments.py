@@ -180,7 +180,7 @@ class Refund(db.Model):  # type: ignore[name-defined]
         """Note that the money went back after all, by another way."""
         if self.status != "refused":
             raise RefundNotRefused
-        self.status = "done"
+        self.status = "settled"
 
     def _end(self, status: str) -> None:
         if not self.is_open:

@@ -19,6 +19,7 @@ from chassis.db import transaction
 from chassis.status import WorkerStatus
 from order_service.clients import Books
 from order_service.services.desk import Desk
+from order_service.services.refunds import ASKED_AGAIN
 
 PRODUCTS_AT_ONCE = 500
 LINES_AT_ONCE = 10_000
@@ -89,14 +90,18 @@ _MONEY = text(
 
 _ANOMALIES = text("SELECT * FROM payment_anomalies ORDER BY id")
 
-# What went back in the end, or a later refund of as much, makes good for one that was refused.
+# What went back in the end, or a later refund of as much, makes good for one that was refused; one that asked
+# again for all that the shop may not keep stands in its place.
 _REFUSED = text(
     """
     SELECT id, order_id, amount FROM refunds AS refused
     WHERE status = 'refused' AND NOT EXISTS (
         SELECT FROM refunds AS later
         WHERE later.payment_id = refused.payment_id AND later.created_at > refused.created_at
-            AND later.amount >= refused.amount AND later.status <> 'refused'
+            AND (
+                later.reason = :again
+                OR later.amount >= refused.amount AND later.status NOT IN ('refused', 'settled')
+            )
     ) AND NOT EXISTS (
         SELECT FROM payments WHERE payments.id = refused.payment_id AND payments.status = 'refunded'
     )
@@ -359,7 +364,7 @@ def _mail_pages(session: Session, desk: Desk) -> Iterator[list[Drift]]:
 def _to_look_at(session: Session) -> list[Drift]:
     with transaction(session) as here:
         anomalies = here.execute(_ANOMALIES).all()
-        refused = here.execute(_REFUSED).all()
+        refused = here.execute(_REFUSED, {"again": ASKED_AGAIN}).all()
     return [
         *(
             Drift(

@@ -21,6 +21,7 @@ from order_service.services.desk import Desk, lock_order, refuse
 FIRST_TRY = timedelta(seconds=10)
 # After how long money that the shop may not keep is asked for again when its refund was refused. In the end
 # it is left to an operator, whom `flask reconcile` tells of it.
+ASKED_AGAIN = "refused before"
 ASK_AGAIN = tuple(timedelta(minutes=minutes) for minutes in (1, 10, 60, 6 * 60, 24 * 60))
 
 log = get_logger(__name__)
@@ -112,9 +113,7 @@ def _ask_again(session: Session, order: Order, payment: Payment) -> None:
     refused = select(func.count()).where(Refund.payment_id == payment.id, Refund.status == "refused")
     before: int = session.scalar(refused) or 0
     if before < len(ASK_AGAIN):
-        open_refund(
-            session, order, payment, payment.left, reason="refused before", due=now() + ASK_AGAIN[before]
-        )
+        open_refund(session, order, payment, payment.left, reason=ASKED_AGAIN, due=now() + ASK_AGAIN[before])
 
 
 def _conclude(session: Session, once: Once, begun: Refund, answer: Repayment | None) -> tuple[Order, bool]:

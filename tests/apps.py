@@ -28,6 +28,7 @@ def close_app(app: Flask) -> None:
         db.session.remove()
         db.engine.dispose()
     if edge := app.extensions.get("edge"):
+        edge.gate.denied.close()
         edge.redis.close()
 
 

@@ -31,6 +31,7 @@ class DenyList:
         self._fresh = True
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
 
     def holds(self, identity: Identity) -> bool:
         """Tell whether the session has ended, the user is disabled or has another role now."""
@@ -60,9 +61,14 @@ class DenyList:
                 self._thread.start()
 
     def _loop(self) -> None:
-        while True:
-            time.sleep(DENIED_REFRESH_SECONDS)
+        while not self._closed.wait(DENIED_REFRESH_SECONDS):
             self._try_refresh()
+
+    def close(self) -> None:
+        """Refresh it no more; whoever closes the client does this first."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def _try_refresh(self) -> None:
         try:

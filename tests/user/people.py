@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -80,6 +81,16 @@ def is_signed_out_soon(person: Person) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 10) -> bool:
+    """Tell whether something comes true in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def registration(**fields: Any) -> dict[str, Any]:

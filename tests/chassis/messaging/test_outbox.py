@@ -215,6 +215,7 @@ def test_what_is_refused_early_in_a_slow_batch_is_counted_once(session, relay_to
     for n in range(40):
         rename(session, n, "a", "b")
     publisher = Slow(lambda document: "no" if document["subject"] == "thing-1" else None)
+    publisher.seconds = 0.03
     with running(relay_to(publisher).run):
         wait_for(lambda: unsent(session) < 60)
         assert publisher.sent[-1]["subject"] != "thing-1", "the batch is over"

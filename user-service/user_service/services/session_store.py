@@ -148,7 +148,8 @@ class SessionStore:
     def rotate(self, token: RefreshToken, user_id: int) -> RefreshToken:
         """Spend the token for its successor; one that was spent ends the session.
 
-        Who was answered 503 may come again with the same token: it gets the successor made then, once.
+        Who was answered 503 may come again with the same token, to this process: it gets the successor made
+        then, once.
         """
         name = _hash(str(token).encode())
         successor = self._unheard.take(name) or token.succeed()

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import psycopg2
 import sqlalchemy.exc
-from alembic import command, context
+from alembic import command, context, op
 from alembic.config import Config
 from flask import Flask
+from psycopg2 import errors as pg
 from sqlalchemy import Connection, MetaData, NullPool, create_engine, text
 
 from chassis.config import ServiceSettings
@@ -83,3 +84,21 @@ def run_env() -> None:
     context.configure(connection=attributes["connection"], target_metadata=attributes["metadata"])
     with context.begin_transaction():
         context.run_migrations()
+
+
+def drop_index(name: str) -> None:
+    """Drop an index, if it is there, as soon as its table is free; within an autocommit block.
+
+    Whoever waits for this lock keeps everybody else waiting for the table, and a backup holds on to it for
+    minutes, so each wait is short.
+    """
+    op.execute("SET lock_timeout = '300ms'")
+    while True:
+        try:
+            op.execute(f"DROP INDEX IF EXISTS {name}")
+            break
+        except sqlalchemy.exc.OperationalError as error:
+            if not isinstance(error.orig, pg.LockNotAvailable):
+                raise
+            time.sleep(1)
+    op.execute("RESET lock_timeout")

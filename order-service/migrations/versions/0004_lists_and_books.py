@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from chassis.migrations import drop_index
+
 revision = "0004"
 down_revision = "0003"
 
@@ -32,9 +34,9 @@ def _replace(name: str, definition: str) -> None:
 
     Not CONCURRENTLY, which waits for every older snapshot: also for that of another replica that waits for
     this one's advisory lock, until the server ends one of them. Writes wait for the build, about a second a
-    million rows; reads only for the drop, which is a transaction of its own and so holds nothing else.
+    million rows, and those that can't are 503.
     """
     with op.get_context().autocommit_block():
         op.execute(f"CREATE INDEX IF NOT EXISTS {name}_new ON {definition}")
-        op.execute(f"DROP INDEX IF EXISTS {name}")
+        drop_index(name)
         op.execute(f"ALTER INDEX {name}_new RENAME TO {name}")

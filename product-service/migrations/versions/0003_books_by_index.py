@@ -2,20 +2,23 @@
 
 from alembic import op
 
+from chassis.migrations import drop_index
+
 revision = "0003"
 down_revision = "0002"
 
 
 def upgrade() -> None:
     """Bring the schema forward; once more after an interruption does no harm."""
-    # Each in a transaction of its own: whoever writes waits for one build, about a second a million rows.
+    # Each in a transaction of its own: whoever writes waits for one build, about a second a million rows, and
+    # is answered 503 when that is too long.
     # Not CONCURRENTLY, which would wait for a replica that waits for this one's advisory lock.
     with op.get_context().autocommit_block():
         op.execute(
             "CREATE INDEX IF NOT EXISTS ix_reserved_lines_books"
             " ON reserved_lines (product_id, order_id) INCLUDE (quantity)"
         )
-        op.execute("DROP INDEX IF EXISTS ix_reserved_lines_product")
+        drop_index("ix_reserved_lines_product")
         op.execute(
             "CREATE INDEX IF NOT EXISTS ix_reservations_held ON reservations (order_id) WHERE status = 'held'"
         )

@@ -311,7 +311,7 @@ def test_a_crowd_does_not_wait_for_a_silence_in_turns_and_pays_once_it_is_over()
         started = time.monotonic()
         assert all(threads.map(lambda _: is_unknown(http), range(128)))
         # In turns it were 8 s.
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 6
         is_silent.clear()
         assert not is_unknown(http)
 

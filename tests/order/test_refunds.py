@@ -320,6 +320,19 @@ class TestSettlingByHand:
         settle(shop, one.split()[1].rstrip(":"))
         assert listed(shop, order) == []
 
+    def test_ends_the_retry_that_was_not_made_yet(self, shop: Shop, buyer: Person, tea: int):
+        order = buyer.bought((tea, 2))
+        with shop.provider(Hooked(shop, before_refund=refuse)):
+            buyer.do("cancel", order["id"])
+        [first] = shop.rows(
+            "SELECT id FROM refunds WHERE order_id = :o AND status = 'refused'", o=order["id"]
+        )
+        assert settle(shop, first.id)[0] == 0
+        finish_refunds(shop)
+        assert shop.captured(order["id"]) == [20]
+        assert buyer.see(order["id"])["payment"]["status"] == "refunded"
+        assert listed(shop, order) == []
+
     def test_knows_its_refunds(self, shop: Shop):
         unknown = uuid.uuid4()
         assert settle(shop, unknown) == (1, f"there is no refused refund {unknown}")

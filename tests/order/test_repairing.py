@@ -183,7 +183,7 @@ def test_what_needs_judgement_is_left_with_a_word_what_to_do(busy):
         f"by hand: nothing of product {tea} is kept for order {orders['pending']}, which is pending",
         "by hand: ask the payment provider for its payments",
         "by hand: settle it with the payment provider, then delete its row of payment_anomalies",
-        "by hand: refund as much again, or settle it by another way and run flask settle-refund",
+        "by hand: refund as much again (unless cancelled), or pay by another way",
     ):
         assert expected in told
     assert "repaired" not in told

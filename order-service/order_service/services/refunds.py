@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from chassis.db import transaction
@@ -110,6 +110,7 @@ def _record_money_back(session: Session, order: Order, payment: Payment, refund:
 
 def _ask_again(session: Session, order: Order, payment: Payment) -> None:
     """Have what the provider refused to give back asked for under a new id, unless that was done often."""
+    # Without the one at hand, which is not flushed yet.
     refused = select(func.count()).where(Refund.payment_id == payment.id, Refund.status == "refused")
     before: int = session.scalar(refused) or 0
     if before < len(ASK_AGAIN):
@@ -154,9 +155,18 @@ def settle_refused_refund(session: Session, refund_id: UUID) -> Payment:
         order, refund = _lock(here, begun)
         payment = order.get_payment(refund.payment_id)
         refund.settle()
+        for retry in here.scalars(_unasked(payment)):
+            retry.refuse()
+            payment.drop_refund(retry.amount)
         payment.begin_refund(refund.amount)
         _record_money_back(here, order, payment, refund)
     return payment
+
+
+def _unasked(payment: Payment) -> Select[Refund]:
+    """Select what the provider was not asked for once more yet: it would give back what has gone back."""
+    waiting = (Refund.status == "processing", Refund.reason == ASKED_AGAIN, Refund.tries == 0)
+    return select(Refund).where(Refund.payment_id == payment.id, *waiting).with_for_update()
 
 
 def finish_refunds(session: Session, desk: Desk) -> bool:

@@ -27,7 +27,7 @@ BY_HAND = {
     "ledger": "find the change that is in no movement, and set products.stock to what the ledger adds up to",
     "unpaid": "ask the payment provider for its payments; where no money came, cancel it",
     "anomaly": "settle it with the payment provider, then delete its row of payment_anomalies",
-    "refused": "refund as much again, or settle it by another way and run flask settle-refund",
+    "refused": "refund as much again (unless cancelled), or pay by another way and flask settle-refund",
 }
 
 

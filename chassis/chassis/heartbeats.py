@@ -22,22 +22,26 @@ def heartbeat_file() -> Path:
 
 
 class Heartbeats:
-    """Ages of threads, counted in ticks of the watching one: a pause of the whole process ages nobody."""
+    """Ages of threads or tasks, in ticks of the watching thread: a pause of the whole process ages nobody."""
 
     def __init__(self) -> None:
         self._now = 0
         self._last: dict[str, int] = {}
 
     def beat(self, name: str) -> None:
-        """Note that a thread lives."""
+        """Note that one lives."""
         self._last[name] = self._now
 
+    def forget(self, name: str) -> None:
+        """Expect no more signs of one that has ended."""
+        self._last.pop(name, None)
+
     def tick(self) -> None:
-        """Let a second pass."""
+        """Let the time between two looks pass."""
         self._now += 1
 
     def silent(self, ticks: int) -> list[str]:
-        """Name the threads that gave no sign for more than so many ticks."""
+        """Name those that gave no sign for more than so many ticks."""
         return [name for name, last in list(self._last.items()) if self._now - last > ticks]
 
 

@@ -86,8 +86,8 @@ def run_env() -> None:
         context.run_migrations()
 
 
-def drop_index(name: str) -> None:
-    """Drop an index, if it is there, as soon as its table is free; within an autocommit block.
+def execute_when_free(statement: str) -> None:
+    """Run a statement that needs a table for itself as soon as nobody uses that; within an autocommit block.
 
     Whoever waits for this lock keeps everybody else waiting for the table, and a backup holds on to it for
     minutes, so each wait is short.
@@ -95,7 +95,7 @@ def drop_index(name: str) -> None:
     op.execute("SET lock_timeout = '300ms'")
     while True:
         try:
-            op.execute(f"DROP INDEX IF EXISTS {name}")
+            op.execute(statement)
             break
         except sqlalchemy.exc.OperationalError as error:
             if not isinstance(error.orig, pg.LockNotAvailable):

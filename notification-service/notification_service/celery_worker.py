@@ -15,7 +15,7 @@ from celery.worker import consumer
 from celery.worker.state import maybe_shutdown
 from kombu.exceptions import KombuError
 
-from chassis.heartbeats import write_heartbeat
+from chassis.heartbeats import Heartbeats, write_heartbeat
 from chassis.logs import configure_logs, get_logger
 from notification_service.celery_health import heartbeat_file
 from notification_service.config import Settings
@@ -40,28 +40,8 @@ RETRY_SECONDS = 1.0
 log = get_logger(__name__)
 
 
-class RunningTasks:
-    """Ages of running tasks, counted in signs of life: a pause of the whole process ages none."""
-
-    def __init__(self) -> None:
-        self._now = 0
-        self._begun: dict[str, int] = {}
-
-    def begin(self, task_id: str, **_: Any) -> None:
-        """Note that a task runs."""
-        self._begun[task_id] = self._now
-
-    def end(self, task_id: str, **_: Any) -> None:
-        """Note that a task has ended."""
-        self._begun.pop(task_id, None)
-
-    def tick(self) -> list[str]:
-        """Let the time between two signs of life pass; name the tasks that hang."""
-        self._now += 1
-        return [task for task, begun in list(self._begun.items()) if self._now - begun > HANG_SIGNS]
-
-
-running = RunningTasks()
+# Tasks that run, by id; each has its one beat at its beginning.
+running = Heartbeats()
 
 
 class SignsOfLife(bootsteps.StartStopStep):
@@ -89,7 +69,8 @@ class SignsOfLife(bootsteps.StartStopStep):
             self._timer = None
 
     def _leave(self) -> None:
-        if hanging := running.tick():
+        running.tick()
+        if hanging := running.silent(HANG_SIGNS):
             log.critical("task hangs, ending the process", tasks=hanging)
             os._exit(1)
         try:
@@ -203,8 +184,13 @@ def prepare_worker(celery: Celery, settings: Settings) -> Celery:
     def set_up_logs(**_: Any) -> None:
         configure_logs(settings, "celery")
 
-    signals.task_prerun.connect(running.begin)
-    signals.task_postrun.connect(running.end)
+    @signals.task_prerun.connect(weak=False)
+    def note_beginning(task_id: str, **_: Any) -> None:
+        running.beat(task_id)
+
+    @signals.task_postrun.connect(weak=False)
+    def note_end(task_id: str, **_: Any) -> None:
+        running.forget(task_id)
 
     # It announces what a later release does by default, which the settings already decide.
     warnings.simplefilter("ignore", CPendingDeprecationWarning)

@@ -37,7 +37,7 @@ class DeliveryError(Exception):
 class TemporaryFailure(DeliveryError):
     """Worth another attempt later: the receiving side is away, busy or not set up."""
 
-    # Seconds until another attempt, doubling from the first to the longest.
+    # Seconds until another attempt, doubling from the first to the longest with each attempt.
     first_wait, longest_wait = 1.0, 60.0
 
 
@@ -50,6 +50,7 @@ class Resting(TemporaryFailure):
 class OutcomeUnknown(TemporaryFailure):
     """The receiving side had it all and kept silent: another attempt may be a second copy, so it is rare."""
 
+    # Doubling with each attempt that ended so.
     first_wait, longest_wait = 600.0, 9600.0
 
 

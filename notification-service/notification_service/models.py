@@ -21,10 +21,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from chassis.db import make_db
-from notification_service.errors import NotificationNotFailed
+from notification_service.errors import NotificationNotFailed, OutcomeUnknown, TemporaryFailure
 
 GIVE_UP_AFTER = timedelta(hours=24)
-FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 MAX_ERROR = 500
 
 db = make_db()
@@ -58,6 +57,8 @@ class Notification(Model):
     data: Mapped[dict[str, Any]] = mapped_column(JSONB)
     status: Mapped[str] = mapped_column(Text)
     attempts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    # The attempts of which nobody knows whether the message has arrived.
+    doubts: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     last_error: Mapped[str | None] = mapped_column(Text)
     event_id: Mapped[UUID | None] = mapped_column(Uuid)
     event_type: Mapped[str | None] = mapped_column(Text)
@@ -96,17 +97,19 @@ class Notification(Model):
         """Note that the recipient's side has it."""
         self.status, self.sent_at, self.claimed_at, self.last_error = "sent", now, None, None
 
-    def postpone(
-        self, now: datetime, reason: str, *, first: float = FIRST_WAIT, longest: float = LONGEST_WAIT
-    ) -> None:
-        """Try again later, for 24 hours: after 1 s, doubling up to 60 s, or between others that are given."""
+    def postpone(self, now: datetime, error: TemporaryFailure) -> None:
+        """Try again later, for 24 hours: after the error's first wait, doubling up to its longest."""
+        count = self.attempts
+        if isinstance(error, OutcomeUnknown):
+            # What surely failed before has left no copy that would be a reason to wait.
+            count = self.doubts = self.doubts + 1
         if now >= self.give_up_at:
-            self.fail(f"given up after {self.attempts} attempts: {reason}")
+            self.fail(f"given up after {self.attempts} attempts: {error}")
             return
-        wait = min(longest, first * 2.0 ** min(self.attempts - 1, 10))
+        wait = min(error.longest_wait, error.first_wait * 2.0 ** min(count - 1, 10))
         self.status, self.claimed_at, self.dispatched_at = "queued", None, None
         self.next_attempt_at = min(now + timedelta(seconds=wait), self.give_up_at)
-        self.last_error = reason[:MAX_ERROR]
+        self.last_error = str(error)[:MAX_ERROR]
 
     def fail(self, reason: str) -> None:
         """End it: another attempt would fail again."""

@@ -6,7 +6,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import create_engine, text
 
-from chassis.migrations import drop_index
+from chassis.migrations import execute_when_free
 from tests.servers import PostgresServer
 
 
@@ -20,7 +20,7 @@ def test_an_index_is_dropped_without_keeping_others_from_its_table(postgres_serv
 
         def drop() -> None:
             with Operations.context(MigrationContext.configure(dropper)):
-                drop_index("ix_busy")
+                execute_when_free("DROP INDEX ix_busy")
 
         dropping = threading.Thread(target=drop)
         dropping.start()

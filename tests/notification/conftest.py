@@ -19,6 +19,7 @@ from chassis.inbox import receive
 from chassis.migrations import migrate
 from chassis.tokens import Identity, sign_access_token
 from notification_service import create_app
+from notification_service.channels import deadline
 from notification_service.config import Settings
 from notification_service.models import Notification, db
 from notification_service.services import send_notification
@@ -187,6 +188,14 @@ def deliver(app: Flask) -> Callable[..., Envelope]:
         return event
 
     return give
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Let a test turn the clock of all deadlines; it stands still by itself."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    return now
 
 
 @pytest.fixture

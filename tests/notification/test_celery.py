@@ -275,14 +275,14 @@ class TestCelery:
         assert celery.runs()
 
 
-# Celery in which a task hangs after a second.
+# Celery in which a task hangs after five seconds.
 IMPATIENT_CELERY = (
     "python",
     "-c",
     "import sys\n"
     "from celery.__main__ import main\n"
     "from notification_service import celery_worker\n"
-    "celery_worker.SIGN_SECONDS, celery_worker.HANG_SIGNS = 0.2, 5\n"
+    "celery_worker.SIGN_SECONDS, celery_worker.HANG_SIGNS = 0.2, 25\n"
     f"sys.argv = {list(CELERY)}\n"
     "main()\n",
 )
@@ -290,14 +290,17 @@ IMPATIENT_CELERY = (
 
 @pytest.mark.usefixtures("sweeping")
 def test_a_task_that_hangs_ends_the_process(start, broker_admin, sink, box, queue_mail):
-    celery = start(IMPATIENT_CELERY)
+    celery = start(IMPATIENT_CELERY, CLAIM_SECONDS="60")
     queue_mail()
     wait_for(lambda: box.rows(status="sent"))
-    time.sleep(2)
-    assert celery.runs()
-    sink.seconds_after = 10
+    time.sleep(3)
+    sink.seconds_after = 25
     queue_mail()
-    assert celery.wait(20) == 1
+    wait_for(lambda: len(sink.mails) == 2)
+    begun = time.monotonic()
+    assert celery.wait(30) == 1
+    # Counted from the first task, which has ended, it would be two seconds.
+    assert time.monotonic() - begun > 3
     assert "task hangs, ending the process" in events(celery)
 
 

@@ -4,7 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from notification_service.errors import NotificationNotFailed, OutcomeUnknown
+from notification_service.errors import (
+    CutOff,
+    NotificationNotFailed,
+    OutcomeUnknown,
+    Resting,
+    TemporaryFailure,
+)
 from notification_service.models import Notification
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -12,12 +18,24 @@ NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
 def notification(**values):
     """Make a notification that has just been queued."""
-    fresh = {"status": "queued", "attempts": 0, "next_attempt_at": NOW, "give_up_at": later(86_400)}
+    counts = {"attempts": 0, "doubts": 0}
+    fresh = {"status": "queued", **counts, "next_attempt_at": NOW, "give_up_at": later(86_400)}
     return Notification(**{**fresh, **values})
 
 
 def later(seconds):
     return NOW + timedelta(seconds=seconds)
+
+
+def waits_after(tried, *errors):
+    """Try once an error, each at the same moment; return the seconds until the next attempts."""
+    waits = []
+    for error in errors:
+        tried.next_attempt_at = NOW
+        tried.claim(NOW, claim_seconds=60)
+        tried.postpone(NOW, error("?"))
+        waits.append((tried.next_attempt_at - NOW).total_seconds())
+    return waits
 
 
 def test_a_queued_one_is_claimed_when_it_is_due():
@@ -39,37 +57,41 @@ def test_what_has_ended_is_not_claimed(status):
 
 
 def test_waits_double_from_one_second_to_a_minute():
-    waits = []
-    tried = notification()
-    for _ in range(9):
-        tried.claim(tried.next_attempt_at, claim_seconds=60)
-        tried.postpone(NOW, "later")
-        waits.append((tried.next_attempt_at - NOW).total_seconds())
-        tried.next_attempt_at = NOW
+    waits = waits_after(notification(), *[TemporaryFailure] * 9)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_waits_for_what_may_have_arrived_are_long():
-    waits, tried = [], notification()
-    for _ in range(6):
-        tried.claim(tried.next_attempt_at, claim_seconds=60)
-        tried.postpone(NOW, "?", first=OutcomeUnknown.first_wait, longest=OutcomeUnknown.longest_wait)
-        waits.append((tried.next_attempt_at - NOW).total_seconds() / 60)
-        tried.next_attempt_at = NOW
-    assert waits == [10, 20, 40, 80, 160, 160]
+    waits = waits_after(notification(), *[OutcomeUnknown] * 6)
+    assert [seconds / 60 for seconds in waits] == [10, 20, 40, 80, 160, 160]
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [(CutOff, [15, 30, 60]), (OutcomeUnknown, [600, 1200, 2400])],
+    ids=["cut off", "silent"],
+)
+def test_attempts_that_surely_failed_do_not_lengthen_the_waits_for_what_may_have_arrived(error, waits):
+    assert waits_after(notification(attempts=300), *[error] * 3) == waits
+
+
+def test_what_surely_failed_waits_no_longer_than_a_minute_after_what_may_have_arrived():
+    tried = notification()
+    assert waits_after(tried, CutOff, TemporaryFailure, Resting, CutOff) == [15, 2, 4, 30]
+    assert (tried.attempts, tried.doubts) == (4, 2)
 
 
 def test_no_wait_goes_beyond_the_24_hours():
     tried = notification(give_up_at=later(5))
     tried.claim(NOW, claim_seconds=60)
-    tried.postpone(NOW, "?", first=600)
+    tried.postpone(NOW, OutcomeUnknown("?"))
     assert tried.next_attempt_at == later(5)
 
 
 def test_trying_ends_after_24_hours():
     tried = notification()
     tried.claim(NOW, claim_seconds=60)
-    tried.postpone(NOW + timedelta(hours=24), "busy")
+    tried.postpone(NOW + timedelta(hours=24), TemporaryFailure("busy"))
     assert (tried.status, tried.last_error) == ("failed", "given up after 1 attempts: busy")
 
 

@@ -1,4 +1,9 @@
-"""A rest for a channel whose other side keeps everyone waiting, so that the others go on meanwhile."""
+"""A rest for a channel whose other side keeps everyone waiting, so that the others go on meanwhile.
+
+It refuses without a try, unlike `chassis.silence` (ADR 7), which lets everyone have a short one: a short try
+of a mail may end after its final dot. Its outcome is unknown then, and another attempt perhaps a second copy;
+a message that is refused untried loses nothing but seconds.
+"""
 
 import threading
 import time

@@ -18,12 +18,15 @@ from notification_service.errors import CutOff, OutcomeUnknown, PermanentFailure
 from notification_service.recipients import is_email
 from notification_service.rendering import Mail, one_line
 
+# For each address: two that are dead leave the third most of MAIL_SECONDS. Not less than the breaker's
+# SLOW_SECONDS, or a server that is away would hold up one mail after the other.
+CONNECT_SECONDS = 5.0
 # For each reply but that to the mail itself, which has all that is left: the server may look for viruses.
 WAIT_SECONDS = 10.0
 # All waits of one mail together: less than the age at which a claim counts as abandoned.
 MAIL_SECONDS = 30.0
 # A mail is not handed over any more when less than this is left to wait for the answer.
-LEAST_SECONDS = 10.0
+LEAST_SECONDS = 5.0
 # The other machine must give a sign of life, so that a network which is cut off ends the wait after some
 # 10 s and is not taken for a server that thinks: seconds, seconds, tries, milliseconds.
 SIGNS_OF_LIFE = {
@@ -97,7 +100,7 @@ class _Timed(smtplib.SMTP):
             super().__exit__(*args)
 
     def _get_socket(self, host: str, port: int, _timeout: float) -> socket.socket:
-        connection = self._deadline.connect(find_addresses(host, port), at_most=WAIT_SECONDS)
+        connection = self._deadline.connect(find_addresses(host, port), at_most=CONNECT_SECONDS)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in SIGNS_OF_LIFE.items():
             connection.setsockopt(socket.IPPROTO_TCP, option, value)

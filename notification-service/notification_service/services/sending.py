@@ -96,7 +96,7 @@ def _settle(
         if error is None:
             notification.mark_sent(now)
         elif isinstance(error, TemporaryFailure):
-            notification.postpone(now, str(error), first=error.first_wait, longest=error.longest_wait)
+            notification.postpone(now, error)
         else:
             notification.fail(str(error))
     bound = log.bind(

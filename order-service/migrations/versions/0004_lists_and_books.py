@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from chassis.migrations import drop_index
+from chassis.migrations import execute_when_free
 
 revision = "0004"
 down_revision = "0003"
@@ -38,5 +38,5 @@ def _replace(name: str, definition: str) -> None:
     """
     with op.get_context().autocommit_block():
         op.execute(f"CREATE INDEX IF NOT EXISTS {name}_new ON {definition}")
-        drop_index(name)
+        execute_when_free(f"DROP INDEX IF EXISTS {name}")
         op.execute(f"ALTER INDEX {name}_new RENAME TO {name}")

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from chassis.migrations import drop_index
+from chassis.migrations import execute_when_free
 
 revision = "0003"
 down_revision = "0002"
@@ -18,7 +18,7 @@ def upgrade() -> None:
             "CREATE INDEX IF NOT EXISTS ix_reserved_lines_books"
             " ON reserved_lines (product_id, order_id) INCLUDE (quantity)"
         )
-        drop_index("ix_reserved_lines_product")
+        execute_when_free("DROP INDEX IF EXISTS ix_reserved_lines_product")
         op.execute(
             "CREATE INDEX IF NOT EXISTS ix_reservations_held ON reservations (order_id) WHERE status = 'held'"
         )

@@ -221,6 +221,15 @@ def test_a_pause_of_the_whole_process_makes_nobody_late():
     assert hearts.silent(4) == ["b"]
 
 
+def test_nobody_waits_for_what_has_ended():
+    hearts = Heartbeats()
+    hearts.beat("a")
+    hearts.tick()
+    hearts.forget("a")
+    hearts.forget("a")
+    assert hearts.silent(0) == []
+
+
 def test_a_heartbeat_file_names_who_is_late_and_grows_old(tmp_path):
     path = tmp_path / "heartbeat"
     assert worker_trouble(path) == "no worker has started here"

@@ -151,8 +151,13 @@ class Reservation(db.Model):  # type: ignore[name-defined]
         CheckConstraint("status IN ('held', 'sold', 'released')", name="status_is_known"),
         # Those that are to be forgotten one day; selling makes no entry.
         Index("ix_reservations_released", "updated_at", postgresql_where=text("status = 'released'")),
-        # Those of the last minutes: the books tell them from what is sold.
-        Index("ix_reservations_held", "order_id", postgresql_where=text("status = 'held'")),
+        # Those of the last minutes, and what was released in a month: the books tell them from what is sold.
+        Index(
+            "ix_reservations_unsold",
+            "order_id",
+            postgresql_include=["status"],
+            postgresql_where=text("status <> 'sold'"),
+        ),
     )
 
     order_id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.errors import DependencyAway
 from order_service import create_app, make_jobs
-from order_service.services import reconciling
+from order_service.services import pieces, reconciling
 from tests.order.shop import Shop
 from tests.order.test_books import PARCEL
 
@@ -129,7 +129,7 @@ def test_what_is_gone_at_the_second_look_is_no_drift(busy, monkeypatch):
 def test_everything_is_compared_in_pages(busy, monkeypatch):
     shop, orders, _ = busy
     monkeypatch.setattr(reconciling, "PRODUCTS_AT_ONCE", 2)
-    monkeypatch.setattr(reconciling, "LINES_AT_ONCE", 2)
+    monkeypatch.setattr(pieces, "LINES_AT_ONCE", 2)
     monkeypatch.setattr(reconciling, "ORDERS_AT_ONCE", 2)
     monkeypatch.setattr(reconciling, "EVENTS_AT_ONCE", 2)
     for _ in range(4):
@@ -264,7 +264,7 @@ def test_the_metric_tells_no_old_number_after_a_search_that_failed(busy):
 
 def test_the_lines_of_a_product_are_read_so_many_at_once(busy, monkeypatch):
     shop, orders, _ = busy
-    monkeypatch.setattr(reconciling, "LINES_AT_ONCE", 2)
+    monkeypatch.setattr(pieces, "LINES_AT_ONCE", 2)
     with shop.statements() as sent:
         assert run(shop) == (0, ["drift 0"])
     # Five orders have a line of it.
@@ -292,7 +292,7 @@ def test_no_transaction_is_open_between_two_pages(busy):
 
 def test_what_orders_do_while_the_lines_are_read_is_no_drift(busy, monkeypatch):
     shop, _, tea = busy
-    monkeypatch.setattr(reconciling, "LINES_AT_ONCE", 1)
+    monkeypatch.setattr(pieces, "LINES_AT_ONCE", 1)
     buyer = shop.person(1)
     placed: list[str] = []
     with shop.session() as session:

@@ -5,7 +5,7 @@ Nothing is changed here. Everything is read in pages, so that no statement and n
 
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,55 +19,19 @@ from chassis.db import transaction
 from chassis.status import WorkerStatus
 from order_service.clients import Books
 from order_service.services.desk import Desk
+from order_service.services.pieces import Pieces, count_pieces
 from order_service.services.refunds import ASKED_AGAIN
 
 PRODUCTS_AT_ONCE = 500
-LINES_AT_ONCE = 10_000
 ORDERS_AT_ONCE = 5000
 EVENTS_AT_ONCE = 500
 SETTLE_SECONDS = 5.0
 FIRST_REST_SECONDS, REST_SECONDS = 60.0, 600.0
 STATUS_NAME = "drift"
 NO_LIMIT = 2**63 - 1
-FIRST_ID, LAST_ID = "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"
+FIRST_ID = "00000000-0000-0000-0000-000000000000"
 
 _A_MOMENT_AGO = text("SELECT now() - interval '2 seconds'")
-
-_UNFINISHED = text(
-    """
-    WITH unfinished AS (
-        SELECT requested FROM orders WHERE status = 'reserving'
-        UNION ALL
-        SELECT requested FROM orders JOIN releases ON order_id = id
-    ), pieces AS (
-        SELECT CAST(line ->> 'product_id' AS bigint) AS product_id,
-               CAST(line ->> 'quantity' AS bigint) AS quantity
-        FROM unfinished, jsonb_array_elements(requested) AS line
-    )
-    SELECT product_id, 0 AS held, 0 AS sold, sum(quantity) AS moving
-    FROM pieces WHERE product_id > :after AND product_id <= :last
-    GROUP BY product_id
-    """
-)
-
-# Row by row through indexes, whatever else the planner thinks of: what it costs is what the lines cost.
-_BY_INDEX = text("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
-
-_LINES = text(
-    """
-    WITH lines AS MATERIALIZED (
-        SELECT product_id, order_id, quantity FROM order_items
-        WHERE (product_id, order_id) > (:product_id, CAST(:order_id AS uuid)) AND product_id <= :last
-        ORDER BY product_id, order_id LIMIT :limit
-    )
-    SELECT product_id, count(*) AS lines, max(CAST(order_id AS text) COLLATE "C") AS order_id,
-           coalesce(sum(quantity) FILTER (WHERE status = 'pending'), 0) AS held,
-           coalesce(sum(quantity) FILTER (WHERE status IN ('paid', 'shipped', 'completed')), 0) AS sold,
-           coalesce(sum(quantity) FILTER (WHERE updated_at > :since), 0) AS moving
-    FROM lines JOIN orders ON id = order_id
-    GROUP BY product_id ORDER BY product_id
-    """
-)
 
 _LAST_OF_PAGE = text("SELECT id FROM orders WHERE id > :after ORDER BY id OFFSET :skip LIMIT 1")
 
@@ -99,7 +63,7 @@ _REFUSED = text(
         SELECT FROM refunds AS later
         WHERE later.payment_id = refused.payment_id AND later.created_at > refused.created_at
             AND (
-                later.reason = :again
+                later.reason = :again AND later.amount >= refused.amount
                 OR later.amount >= refused.amount AND later.status NOT IN ('refused', 'settled')
             )
     ) AND NOT EXISTS (
@@ -120,26 +84,6 @@ _TOLD = text(
     """
 )
 MAILED = ("order.created", "order.paid", "order.shipped", "order.cancelled", "order.refunded")
-
-
-@dataclass
-class Pieces:
-    """How many of a product are in the orders.
-
-    Those `moving` are on their way from one column to another, or in and out of the books: those of intents
-    and unfinished releases, and of orders that changed so recently that their event was not applied when
-    the product service's books were read.
-    """
-
-    held: int = 0
-    sold: int = 0
-    moving: int = 0
-
-    def add(self, row: Any) -> None:
-        """Add what was counted."""
-        self.held += int(row.held)
-        self.sold += int(row.sold)
-        self.moving += int(row.moving)
 
 
 @dataclass(frozen=True)
@@ -277,7 +221,7 @@ def _product_pages(session: Session, desk: Desk) -> Iterator[list[Drift]]:
         books = desk.products.read_books(after=after, limit=PRODUCTS_AT_ONCE)
         last = books[-1].product_id if books else NO_LIMIT
         ours: defaultdict[int, Pieces] = defaultdict(Pieces)
-        for rows in _count_pieces(session, after, last, since):
+        for rows in count_pieces(session, after, last, since):
             for row in rows:
                 ours[row.product_id].add(row)
             yield []
@@ -287,25 +231,6 @@ def _product_pages(session: Session, desk: Desk) -> Iterator[list[Drift]]:
             nothing = Books(product_id=product_id, stock=0, delivered=0, returned=0, held=0, sold=0)
             yield list(_compare(nothing, pieces))
         after = last
-
-
-def _count_pieces(session: Session, after: int, last: int, since: Any) -> Iterator[Sequence[Any]]:
-    """Count what the orders have of the products of a page, so many lines at once."""
-    with transaction(session) as here:
-        # Before the lines, or an intent that becomes an order meanwhile would be in neither.
-        unfinished = here.execute(_UNFINISHED, {"after": after, "last": last}).all()
-    yield unfinished
-    # No order has the greatest id.
-    place: dict[str, Any] = {"product_id": after, "order_id": LAST_ID}
-    while True:
-        with transaction(session) as here:
-            here.execute(_BY_INDEX)
-            limits = {"last": last, "limit": LINES_AT_ONCE, "since": since}
-            rows = here.execute(_LINES, place | limits).all()
-        yield rows
-        if sum(row.lines for row in rows) < LINES_AT_ONCE:
-            return
-        place = {"product_id": rows[-1].product_id, "order_id": rows[-1].order_id}
 
 
 def _compare(theirs: Books, ours: Pieces) -> Iterator[Drift]:

@@ -20,7 +20,8 @@ def upgrade() -> None:
         )
         execute_when_free("DROP INDEX IF EXISTS ix_reserved_lines_product")
         op.execute(
-            "CREATE INDEX IF NOT EXISTS ix_reservations_held ON reservations (order_id) WHERE status = 'held'"
+            "CREATE INDEX IF NOT EXISTS ix_reservations_unsold"
+            " ON reservations (order_id) INCLUDE (status) WHERE status <> 'sold'"
         )
         op.execute(
             "CREATE INDEX IF NOT EXISTS ix_stock_movements_books"
@@ -31,6 +32,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Take the schema back."""
     op.drop_index("ix_stock_movements_books", table_name="stock_movements")
-    op.drop_index("ix_reservations_held", table_name="reservations")
+    op.drop_index("ix_reservations_unsold", table_name="reservations")
     op.create_index("ix_reserved_lines_product", "reserved_lines", ["product_id"], unique=False)
     op.drop_index("ix_reserved_lines_books", table_name="reserved_lines")

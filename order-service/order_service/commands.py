@@ -20,7 +20,11 @@ from order_service.services.repairing import repair
 
 def register_commands(app: Flask) -> None:
     """Add the commands to the app."""
+    _register_reconcile(app)
+    _register_settle_refund(app)
 
+
+def _register_reconcile(app: Flask) -> None:
     @app.cli.command("reconcile")
     @click.option(
         "--settle",
@@ -49,6 +53,8 @@ def register_commands(app: Flask) -> None:
         click.echo(f"drift {len(found)}")
         sys.exit(1 if found else 0)
 
+
+def _register_settle_refund(app: Flask) -> None:
     @app.cli.command("settle-refund", short_help="Note that a refused refund went back by another way.")
     @click.argument("refund_id", type=click.UUID)
     def settle_refund(refund_id: UUID) -> None:

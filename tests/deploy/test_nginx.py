@@ -166,8 +166,11 @@ def test_large_bodies_pass_only_where_they_belong(proxy: Proxy) -> None:
         assert_problem(proxy.raw(head.encode()), 413, "payload_too_large")
 
 
-def test_a_large_body_in_chunks_is_refused_too(proxy: Proxy) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", proxy.port, timeout=15)
+@pytest.mark.parametrize("service", [None, *SERVICES])
+def test_a_large_body_in_chunks_is_refused_too(proxy: Proxy, service: str | None) -> None:
+    # By Nginx itself: a service that refuses what is still on its way may break the connection.
+    port = proxy.service_ports[service] if service else proxy.port
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     connection.request("POST", "/api/v1/orders", iter([b"x" * 65536] * 17), encode_chunked=True)
     answer = connection.getresponse()
     assert_problem((answer.status, answer.headers, answer.read()), 413, "payload_too_large")

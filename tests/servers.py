@@ -133,11 +133,13 @@ def run_postgres() -> Iterator[PostgresServer]:
 
 
 @contextmanager
-def run_redis() -> Iterator[RedisServer]:
-    """Run a Redis that forgets everything at its end."""
+def run_redis(settings: str = "") -> Iterator[RedisServer]:
+    """Run a Redis that forgets everything at its end; `settings` are lines behind the suite's own."""
     with scratch_folder("test-redis") as folder:
         server = Redis(folder / "data", free_ports(1)[0], PASSWORD, durable=False)
         child = Child(server.prepare(), folder / "log")
+        with (server.data / "redis.conf").open("a") as configuration:
+            configuration.write(f"\n{settings}\n")
         child.start()
         try:
             child.wait_until(server.is_ready)

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 
 import redis
 
-from deploy.local.ports import free_ports
-from deploy.local.programs import Child
-from deploy.local.redis import Redis
-from deploy.local.trial import scratch_folder
-from tests.servers import PASSWORD, RedisServer
+from tests.servers import PASSWORD, RedisServer, run_redis
 
 OPERATOR = f"user operator on ~* &* +@all >{PASSWORD}\n"
 LATE_SECONDS = 0.5
@@ -34,17 +30,8 @@ class WilfulRedis(RedisServer):
 @contextmanager
 def run_wilful_redis() -> Iterator[WilfulRedis]:
     """Run a Redis that an operator may reconfigure, and that forgets everything at its end."""
-    with scratch_folder("test-redis") as folder:
-        server = Redis(folder / "data", free_ports(1)[0], PASSWORD, durable=False)
-        child = Child(server.prepare(), folder / "log")
-        with (server.data / "redis.conf").open("a") as configuration:
-            configuration.write("\n" + OPERATOR)
-        child.start()
-        try:
-            child.wait_until(server.is_ready)
-            yield WilfulRedis("127.0.0.1", server.port, PASSWORD, child)
-        finally:
-            child.kill()
+    with run_redis(OPERATOR) as server:
+        yield WilfulRedis(server.host, server.port, server.password, server.child)
 
 
 class _Server(socketserver.ThreadingTCPServer):
